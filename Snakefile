@@ -1,0 +1,80 @@
+# PolCLIP, from archives to a report. Settings: config.yaml, with a preset over it (--configfile presets/demo.yaml).
+# Each step is a rule of the same name as its script and its log folder; rules/ is read in the order of the data.
+
+
+configfile: workflow.source_path("config.yaml")
+
+
+include: "rules/common.smk"
+include: "rules/download.smk"
+include: "rules/prepare.smk"
+include: "rules/definitions.smk"
+include: "rules/embed.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+wildcard_constraints:
+    corpus=r"[A-Za-z0-9_-]+",
+    split=r"[A-Za-z0-9_-]+",
+    style=r"[A-Za-z0-9_-]+",
+    experiment=r"[A-Za-z0-9_-]+",
+    seed=r"\d+",
+    shard=r"\d+",
+
+
+localrules:
+    all,
+    datasets,
+    corpora,
+    definitions,
+    embeddings,
+    models,
+    predictions,
+    scores,
+
+
+# Named targets; `inventory`, `report` and `check_setup` are rules of their own.
+rule all:
+    default_target: True
+    input:
+        rules.scores.input,
+        rules.report.output,
+
+
+rule datasets:
+    input:
+        [archive(name) for name in DATASETS],
+
+
+rule corpora:
+    input:
+        instance_files("textual", "train", "dev", "test"),
+        instance_files("visual", "train", "dev", "test"),
+
+
+rule definitions:
+    input:
+        definition_files("dev", "test"),
+
+
+rule embeddings:
+    input:
+        TEXT_FEATURES,
+        PICTURE_FEATURES,
+
+
+rule models:
+    input:
+        model_files(),
+
+
+rule predictions:
+    input:
+        prediction_files(),
+
+
+rule scores:
+    input:
+        score_files(),

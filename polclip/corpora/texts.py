@@ -1,0 +1,107 @@
+"""Every text the model reads, each distinct one once, under an id made from its content."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from polclip.downloads.unpacking import read_member
+from polclip.files import read_json_lines, write_parquet
+from polclip.inventory import Inventory
+from polclip.records import Phrase, Synset, TextualInstance, VisualInstance, read_records
+
+SCHEMA = pa.schema([("text_id", pa.string()), ("text", pa.string())])
+
+
+def text_id(text: str) -> str:
+    """The id of a text: the first 128 bits of its SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def lemmas_of(synset: Synset) -> str:
+    return ", ".join(lemma.replace("_", " ") for lemma in synset.lemmas)
+
+
+def gloss_text(synset: Synset) -> str:
+    """How a sense is put to the text encoder: its lemmas and its gloss, without example sentences."""
+    return f"{lemmas_of(synset)}: {synset.gloss}"
+
+
+def photo_text(phrase: str, definition: str | None = None) -> str:
+    """The text of a visual query (MODEL.md step 10): a caption, followed by the definition where there is one."""
+    caption = f'A photo of "{phrase}"'
+    return f"{caption}, {definition}" if definition else caption
+
+
+def captions_of(synset: Synset, inventory: Inventory, phrases: Iterable[str]) -> list[str]:
+    """What a picture of the synset may be called: gloss, lemmas with the hypernym's, phrases, photo forms."""
+    hypernym = f", {lemmas_of(inventory.synset(synset.hypernyms[0]))}" if synset.hypernyms else ""
+    texts = [gloss_text(synset), synset.gloss, lemmas_of(synset) + hypernym]
+    for phrase in phrases:
+        texts += [phrase, photo_text(phrase)]
+    return texts
+
+
+def read_definitions(paths: Iterable[str | Path]) -> dict[str, str | None]:
+    """Instance id -> definition; None where there is none or where it was flagged as unusable."""
+    return {row["instance_id"]: row["definition"] for path in paths for row in read_json_lines(path)}
+
+
+def class_synsets(archive: str | Path) -> list[str]:
+    """WordNet 3.0 synset ids of ImageNet's 1,000 classes, in the classifier's order."""
+    ids = json.loads(read_member(archive, "*/imagenet1k_to_21k.json"))
+    return [f"{ids[str(k)][1:]}-n" for k in range(len(ids))]
+
+
+def _texts(
+    inventory: Inventory,
+    textual: Iterable[str | Path],
+    visual: Iterable[str | Path],
+    phrases: Iterable[str | Path],
+    definitions: dict[str, str | None],
+    classes: Iterable[str],
+) -> Iterator[str]:
+    senses: set[str] = set()
+    synsets: set[str] = set(classes)
+    for path in textual:
+        for instance in read_records(path, TextualInstance):
+            senses.update(instance.candidates)
+            yield instance.text
+    for path in visual:
+        for query in read_records(path, VisualInstance):
+            yield photo_text(query.phrase, definitions.get(query.instance_id))
+    by_synset: dict[str, list[str]] = {}
+    for path in phrases:
+        for phrase in read_records(path, Phrase):
+            by_synset.setdefault(phrase.synset_id, []).append(phrase.phrase)
+    for synset_id, names in by_synset.items():
+        yield from captions_of(inventory.synset(synset_id), inventory, names)
+    synsets.update(inventory.sense(key).synset_id for key in senses)
+    for synset_id in synsets:
+        yield gloss_text(inventory.synset(synset_id))
+
+
+def collect(
+    output: str | Path,
+    inventory: Inventory,
+    textual: Iterable[str | Path],
+    visual: Iterable[str | Path],
+    phrases: Iterable[str | Path],
+    definitions: Iterable[str | Path],
+    classes: Iterable[str] = (),
+) -> int:
+    """Write the distinct texts of the corpora to a Parquet file (text_id, text), sorted by id; return their number.
+
+    Args:
+        textual, visual, phrases: Parquet files of instances and of training phrases.
+        definitions: JSON Lines files of the visual instances' definitions.
+        classes: synset ids of the image classifier's classes.
+    """
+    texts = {
+        text_id(text): text
+        for text in _texts(inventory, textual, visual, phrases, read_definitions(definitions), classes)
+    }
+    write_parquet(output, ({"text_id": key, "text": texts[key]} for key in sorted(texts)), SCHEMA)
+    return len(texts)

@@ -1,0 +1,119 @@
+"""SemEval-2023 task 1, Visual Word Sense Disambiguation: its texts and gold as VisualInstance.
+
+A line is `word<TAB>phrase<TAB>ten image names`; the gold file names one image a line in the same order
+(README of the task). Image names start anew in train, trial and test, so a picture id carries the split:
+`vwsd:test/image.1.jpg`.
+"""
+
+import re
+import zipfile
+from collections.abc import Set
+from pathlib import Path, PurePosixPath
+
+from polclip.errors import UserError
+from polclip.files import write_parquet
+from polclip.records import SCHEMAS, VisualInstance
+
+SPLITS = ("train", "trial", "test")
+LANGUAGES = ("en", "it", "fa")
+_DIRECTION_MARKS = dict.fromkeys(map(ord, "\u200e\u200f"))
+
+
+def build(
+    archive: str | Path,
+    split: str,
+    language: str,
+    instances_path: str | Path,
+    pictures: Set[str] | None = None,
+) -> dict[str, int]:
+    """Write one language of one split as VisualInstance (Parquet) and return what was counted.
+
+    pictures: the picture ids that are at hand; None looks for the images in the archive itself.
+    Counts: instances, images (distinct), images_missing, instances_missing_gold_image. Instances with missing
+    pictures are kept: whoever shows pictures to a model decides, knowing the count.
+    """
+    instances = read_instances(archive, split, language)
+    at_hand = picture_ids(archive, split) if pictures is None else pictures
+    wanted = {picture for instance in instances for picture in instance.candidates}
+    write_parquet(instances_path, map(vars, instances), SCHEMAS[VisualInstance])
+    return {
+        "instances": len(instances),
+        "images": len(wanted),
+        "images_missing": len(wanted - at_hand),
+        "instances_missing_gold_image": sum(instance.gold not in at_hand for instance in instances),
+    }
+
+
+def read_instances(archive: str | Path, split: str, language: str) -> list[VisualInstance]:
+    """The instances of one language (en it fa; train and trial are English) in the order of the file.
+
+    Raises UserError when the archive has no such texts, and with file and line for a line of another form.
+    """
+    data_name, data = _lines(archive, split, language, "data")
+    gold_name, gold = _lines(archive, split, language, "gold")
+    if len(data) != len(gold):
+        raise UserError(
+            f"{data_name} has {len(data)} lines and {gold_name} {len(gold)}; they must be as many."
+        )
+    instances = []
+    for number, (line, gold_image) in enumerate(zip(data, gold, strict=True), start=1):
+        word, *rest = line.split("\t")
+        images = [image.strip() for image in rest[1:]]
+        if len(set(images)) != 10 or len(images) != 10:
+            raise UserError(
+                f"{data_name}:{number}: {len(set(images))} distinct images where ten must be. "
+                "A line is word, phrase and ten image names, separated by tabs."
+            )
+        if gold_image.strip() not in images:
+            raise UserError(
+                f"{gold_name}:{number}: {gold_image.strip()!r} is not one of the line's ten images."
+            )
+        instances.append(
+            VisualInstance(
+                instance_id=f"vwsd.{split}.{language}.{number - 1}",
+                language=language,
+                word=word.translate(_DIRECTION_MARKS).strip(),
+                phrase=rest[0].translate(_DIRECTION_MARKS).strip(),
+                candidates=[picture_id(split, image) for image in images],
+                gold=picture_id(split, gold_image.strip()),
+            )
+        )
+    return instances
+
+
+def picture_id(split: str, image_name: str) -> str:
+    return f"vwsd:{split}/{image_name}"
+
+
+def picture_ids(archive: str | Path, split: str) -> set[str]:
+    """The ids of the images that lie in a VWSD archive in a folder `{split}_images...`."""
+    with _open(archive) as file:
+        paths = (PurePosixPath(name) for name in file.namelist() if not name.endswith("/"))
+        return {
+            picture_id(split, path.name) for path in paths if path.parent.name.startswith(f"{split}_images")
+        }
+
+
+def _open(archive: str | Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(archive)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{archive} is not a readable zip archive ({error}). Download it again.") from error
+
+
+def _lines(archive: str | Path, split: str, language: str, kind: str) -> tuple[str, list[str]]:
+    """The name and the lines of the file of one language, split and kind (data, gold)."""
+    if split not in SPLITS or language not in LANGUAGES:
+        raise UserError(
+            f"No VWSD texts for split {split!r} in {language!r}. Allowed: {' '.join(SPLITS)}; "
+            f"{' '.join(LANGUAGES)} (train and trial in en alone)."
+        )
+    named = re.compile(
+        rf"{language}\.{split}\.{kind}\b.*\.txt" if split == "test" else rf"{split}\.{kind}\b.*\.txt"
+    )
+    with _open(archive) as file:
+        members = [name for name in file.namelist() if named.fullmatch(PurePosixPath(name).name)]
+        if not members or (split != "test" and language != "en"):
+            raise UserError(f"{archive} holds no {kind} of split {split} in {language}.")
+        text = file.read(members[0]).decode("utf-8-sig")
+    return f"{archive}:{members[0]}", re.split(r"\r?\n", text.strip("\r\n"))

@@ -1,0 +1,75 @@
+"""The two towers of a CLIP from open_clip, by name and weights (a tag, a local file or a hub folder)."""
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from polclip.encoders.interface import EncodedImages, EncodedTexts
+from polclip.errors import UserError
+
+
+def load_clip(architecture: str, weights: str, device: str = "cpu"):
+    """Load a CLIP without executing code; returns the model, its preprocessing and its tokenizer."""
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            architecture, pretrained=weights, device=device, weights_only=True
+        )
+        return model.eval(), preprocess, open_clip.get_tokenizer(architecture)
+    except Exception as error:  # open_clip and the hub client raise many kinds
+        raise UserError(
+            f"The CLIP {architecture!r} with weights {weights!r} could not be loaded ({error}). Give "
+            "`encoder.clip_weights` a file on this disk, or run once where the model hub can be reached."
+        ) from error
+
+
+class ClipTextEncoder:
+    """Text tower: states after the final norm; the pooled state is the one at end-of-text."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer, device: str = "cpu") -> None:
+        self.model, self.tokenizer, self.device = model, tokenizer, device
+        self.width: int = model.ln_final.normalized_shape[0]
+
+    @torch.inference_mode()
+    def __call__(self, texts: list[str]) -> EncodedTexts:
+        # open_clip's tokenizer keeps end-of-text when it cuts a text; padding is 0 behind end-of-text.
+        tokens = self.tokenizer(texts)
+        ends = tokens.argmax(-1)
+        tokens = tokens[:, : int(ends.max()) + 1].to(self.device)
+        states = self.model.token_embedding(tokens) + self.model.positional_embedding[: tokens.shape[1]]
+        mask = self.model.attn_mask[: tokens.shape[1], : tokens.shape[1]]
+        states = self.model.ln_final(self.model.transformer(states, attn_mask=mask)).float().cpu().numpy()
+        return EncodedTexts(
+            states=[row[: end + 1] for row, end in zip(states, ends, strict=True)],
+            spans=[
+                self._spans(text, row[: end + 1].tolist())
+                for text, row, end in zip(texts, tokens.cpu(), ends, strict=True)
+            ],
+            pooled=states[np.arange(len(texts)), ends],
+        )
+
+    def _spans(self, text: str, tokens: list[int]) -> np.ndarray:
+        """Characters of each token, found by walking through the lower-cased text; (0, 0) at both ends."""
+        spans, position, lowered = [(0, 0)], 0, text.lower()
+        for token in tokens[1:-1]:
+            piece = self.tokenizer.decode([token]).strip()
+            start = lowered.find(piece, position) if piece else -1
+            if start >= 0:
+                position = start + len(piece)
+            spans.append((max(start, position - len(piece)), position))
+        return np.array([*spans, (0, 0)], dtype=np.int32)
+
+
+class ClipImageEncoder:
+    """Image tower: all tokens after the final norm, CLS first; the pooled state is CLS."""
+
+    def __init__(self, model: torch.nn.Module, preprocess, device: str = "cpu") -> None:
+        self.model, self.preprocess, self.device = model, preprocess, device
+        self.width: int = model.visual.ln_post.normalized_shape[0]
+
+    @torch.inference_mode()
+    def __call__(self, images: list[Image.Image]) -> EncodedImages:
+        batch = torch.stack([self.preprocess(image) for image in images]).to(self.device)
+        visual = self.model.visual
+        states = visual.ln_post(visual.transformer(visual._embeds(batch))).float().cpu().numpy()
+        return EncodedImages(states, states[:, 0], None)

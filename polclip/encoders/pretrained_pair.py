@@ -1,0 +1,90 @@
+"""A pair of unimodal towers: a Hugging Face text encoder and EfficientNet-Lite0.
+
+Weights: all-MiniLM-L6-v2 (Apache-2.0) and EfficientNet-Lite0 trained on ImageNet-1k (Apache-2.0). Both load
+without executing code: safetensors, and `torch.load(weights_only=True)`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from transformers import AutoModel, AutoTokenizer
+
+from polclip.encoders.interface import EncodedImages, EncodedTexts
+from polclip.errors import UserError
+
+
+class HuggingFaceTextEncoder:
+    """Any BERT-like encoder from a local folder; the pooled state is the mean over the tokens.
+
+    Args:
+        folder: holds config.json, model.safetensors and the tokenizer's files.
+        longest: texts are cut after this many tokens, the closing special token kept.
+    """
+
+    def __init__(self, folder: str | Path, device: str = "cpu", longest: int = 128) -> None:
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} does not hold a text encoder that can be read: {error}") from error
+        self.model.eval().to(device)
+        self.device = device
+        self.longest = longest
+        self.width: int = self.model.config.hidden_size
+
+    @torch.inference_mode()
+    def __call__(self, texts: list[str]) -> EncodedTexts:
+        batch = self.tokenizer(
+            texts,
+            padding=True,
+            truncation=True,
+            max_length=self.longest,
+            return_tensors="pt",
+            return_offsets_mapping=True,
+        )
+        spans = batch.pop("offset_mapping").numpy()
+        states = self.model(**batch.to(self.device)).last_hidden_state.float()
+        real = batch["attention_mask"].bool()
+        pooled = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+        states, real = states.cpu().numpy(), real.cpu().numpy()
+        return EncodedTexts(
+            states=[row[mask] for row, mask in zip(states, real, strict=True)],
+            spans=[row[mask] for row, mask in zip(spans, real, strict=True)],
+            pooled=pooled.cpu().numpy(),
+        )
+
+
+class EfficientNetLite0:
+    """EfficientNet-Lite0 at 224 pixels: 7 x 7 patches of width 1280, averaged down to `grid` x `grid` tokens.
+
+    The pooled state is the mean over all patches. Pixels are scaled to (x - 127) / 128, as in training.
+    """
+
+    width = 1280
+
+    def __init__(self, weights: str | Path, device: str = "cpu", grid: int = 4) -> None:
+        self.model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        stored = torch.load(weights, map_location="cpu", weights_only=True)
+        # The file names its layers differently but lists the same tensors in the same order.
+        names = self.model.state_dict()
+        if [tuple(t.shape) for t in stored.values()] != [tuple(t.shape) for t in names.values()]:
+            raise UserError(f"{weights} does not hold the weights of EfficientNet-Lite0.")
+        self.model.load_state_dict(dict(zip(names, stored.values(), strict=True)))
+        # Channels last runs convolutions about 1.5 times faster on CPUs.
+        self.model.eval().to(device, memory_format=torch.channels_last)
+        self.device = device
+        self.grid = grid
+
+    @torch.inference_mode()
+    def __call__(self, images: list[Image.Image]) -> EncodedImages:
+        pixels = np.stack([np.asarray(image.convert("RGB").resize((224, 224))) for image in images])
+        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        batch = ((batch - 127) / 128).contiguous(memory_format=torch.channels_last)
+        maps = self.model.forward_features(batch)  # [n, 1280, 7, 7]
+        pooled = maps.mean((2, 3))
+        tokens = torch.nn.functional.adaptive_avg_pool2d(maps, self.grid).flatten(2).transpose(1, 2)
+        probabilities = self.model.classifier(pooled).softmax(-1)
+        return EncodedImages(tokens.cpu().numpy(), pooled.cpu().numpy(), probabilities.cpu().numpy())

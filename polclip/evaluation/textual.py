@@ -1,0 +1,97 @@
+"""Scores of textual disambiguation, with the semantics of the official scorer of Raganato et al. 2017.
+
+Answers and gold are sets of sense keys. An answered instance earns |answers in gold| / |answers|;
+precision = earned / answered instances, recall = earned / gold instances, F1 their harmonic mean.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polclip.errors import UserError
+
+POS_OF_KEY = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
+
+
+@dataclass(frozen=True)
+class TextualScore:
+    """What each gold instance earned; the figures below are between 0 and 1."""
+
+    instance_ids: list[str]  # of the gold, in its order
+    earned: np.ndarray  # (n,) float, 0 to 1; 0 where unanswered
+    answered: np.ndarray  # (n,) bool
+
+    @property
+    def precision(self) -> float:
+        return float(self.earned.sum() / max(1, self.answered.sum()))
+
+    @property
+    def recall(self) -> float:
+        return float(self.earned.sum() / max(1, len(self.earned)))
+
+    @property
+    def f1(self) -> float:
+        both = self.precision + self.recall
+        return 2 * self.precision * self.recall / both if both else 0.0
+
+    def subset(self, instance_ids: Collection[str]) -> "TextualScore":
+        """The score over those of the gold instances that are named."""
+        named = set(instance_ids)
+        rows = [row for row, instance_id in enumerate(self.instance_ids) if instance_id in named]
+        return TextualScore([self.instance_ids[row] for row in rows], self.earned[rows], self.answered[rows])
+
+
+def score_textual(
+    gold: Mapping[str, Collection[str]], predictions: Mapping[str, Sequence[str]]
+) -> TextualScore:
+    """Score answers against gold, both by instance id. An instance without an answer counts as unanswered.
+
+    Raises UserError for an answer to an instance that the gold does not have.
+    """
+    unknown = [instance_id for instance_id in predictions if instance_id not in gold]
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} answered instances are not in the gold, such as {unknown[0]!r}. "
+            "Answers and gold must be of one benchmark."
+        )
+    earned, answered = np.zeros(len(gold)), np.zeros(len(gold), dtype=bool)
+    for row, (instance_id, keys) in enumerate(gold.items()):
+        answers = set(predictions.get(instance_id, ()))
+        if answers:
+            answered[row] = True
+            earned[row] = len(answers.intersection(keys)) / len(answers)
+    return TextualScore(list(gold), earned, answered)
+
+
+def macro_f1(gold: Mapping[str, Collection[str]], predictions: Mapping[str, Sequence[str]]) -> float:
+    """The F1 of each gold sense, averaged over the senses (0 to 1), as the hard benchmark reports it.
+
+    A hit counts for every gold sense of its instance and a miss, or no answer, against every one; a wrong
+    answer counts against the precision of the sense it names. An answer of several keys counts in equal parts
+    (Maru et al. 2022, the evaluation published with the benchmark; not its strict form).
+    """
+    hit, missed, wrong = defaultdict(float), defaultdict(float), defaultdict(float)
+    for instance_id, keys in gold.items():
+        answers = set(predictions.get(instance_id, ()))
+        share = 1 / max(1, len(answers))
+        right = answers.intersection(keys)
+        for key in keys:
+            hit[key] += share if right else 0
+            missed[key] += 0 if right else share
+        if answers - right:
+            for key in answers:
+                wrong[key] += share
+    f1 = [2 * hit[key] / (2 * hit[key] + missed[key] + wrong[key]) for key in hit]
+    return sum(f1) / max(1, len(f1))
+
+
+def ids_by_pos(gold: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Instance ids by part of speech (n v a r), read off the first gold sense key; other ids are left out."""
+    by_pos: dict[str, list[str]] = {}
+    for instance_id, keys in gold.items():
+        digit = next(iter(keys), "").partition("%")[2][:1]
+        if digit in POS_OF_KEY:
+            by_pos.setdefault(POS_OF_KEY[digit], []).append(instance_id)
+    return {pos: by_pos[pos] for pos in "nvar" if pos in by_pos}

@@ -1,0 +1,256 @@
+"""The sense inventory: WordNet 3.0 from Princeton's database files, as two tables.
+
+The file formats are those of the manual pages wndb(5WN) and senseidx(5WN). NLTK's reader is not used here: it
+wants a folder on its own search path with the exception lists, which some archives of WordNet leave out.
+"""
+
+import re
+import tarfile
+import zipfile
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import pyarrow.parquet as pq
+
+from polclip.errors import UserError
+from polclip.files import write_parquet
+from polclip.records import SCHEMAS, Sense, Synset
+
+WORDNET_3_0 = (117_659, 206_941)  # synsets, senses
+POS_NAMES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
+_SS_TYPES = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "s"}
+_HALVES = ("data.noun1", "data.noun2")
+_FILES = {"index.sense", "lexnames", *(f"data.{pos}" for pos in POS_NAMES.values())}
+_SYNTACTIC_MARKER = re.compile(r"\((?:a|p|ip)\)")
+_QUOTED = re.compile(r'"([^"]*)"')
+_CUT_OFF = re.compile(r'[;:]\s*"[^"]*$')  # an example whose closing quote is missing
+
+
+def build_inventory(
+    archive: str | Path,
+    senses_path: str | Path,
+    synsets_path: str | Path,
+    counts: tuple[int, int] = WORDNET_3_0,
+) -> None:
+    """Read WordNet's database files and write the tables of senses and of synsets (Parquet).
+
+    archive: a .tar.gz or .zip that holds Princeton's `dict` files in any one folder, or such a folder itself.
+    The noun file may be cut in two (`data.noun1`, `data.noun2`). counts: synsets and senses there must be.
+    Raises UserError when a file is missing or broken, or the counts differ.
+    """
+    files = _dict_files(Path(archive))
+    lexnames = dict(line.split()[:2] for line in files["lexnames"].splitlines() if line.strip())
+    try:
+        synsets = [
+            synset for pos in POS_NAMES.values() for synset in _synsets(files[f"data.{pos}"], lexnames)
+        ]
+        senses = list(_senses(files["index.sense"]))
+    except (ValueError, IndexError, KeyError) as error:
+        raise UserError(
+            f"{archive}: its WordNet files are not in Princeton's format ({error!r}). "
+            "Delete the file and run the same command again to download it anew."
+        ) from error
+    senses.sort(key=lambda sense: (sense.lemma, sense.pos, sense.sense_number))
+    if (len(synsets), len(senses)) != counts:
+        raise UserError(
+            f"{archive} holds {len(synsets):,} synsets and {len(senses):,} senses; WordNet 3.0 has "
+            f"{counts[0]:,} and {counts[1]:,}. Give an archive of WordNet 3.0, no other version."
+        )
+    known = {synset.synset_id for synset in synsets}
+    for sense in senses:
+        if sense.synset_id not in known:
+            raise UserError(f"{archive}: sense {sense.sense_key} has no synset {sense.synset_id} there.")
+    write_parquet(senses_path, map(vars, senses), SCHEMAS[Sense])
+    write_parquet(synsets_path, map(vars, synsets), SCHEMAS[Synset])
+
+
+def _dict_files(archive: Path) -> dict[str, str]:
+    """The texts of Princeton's files by name, the two halves of data.noun put together."""
+    if not archive.exists():
+        raise UserError(f"{archive} is not there. Download WordNet 3.0 first: snakemake --cores 1 datasets")
+    try:
+        texts = {name: content.decode("utf-8") for name, content in _members(archive)}
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{archive} cannot be read as an archive of WordNet ({error}). "
+            "Delete it and run the same command again to download it anew."
+        ) from error
+    if texts.keys() >= set(_HALVES):
+        texts["data.noun"] = "\n".join(texts.pop(half) for half in _HALVES)
+    missing = _FILES - texts.keys()
+    if missing:
+        raise UserError(
+            f"{archive} lacks WordNet's {', '.join(sorted(missing))}. Allowed: a .tar.gz, a .zip or a folder "
+            "with Princeton's `dict` files of WordNet 3.0."
+        )
+    return texts
+
+
+def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    if archive.is_dir():
+        folders = sorted(path.parent for path in archive.rglob("index.sense"))
+        for path in folders[0].iterdir() if folders else []:
+            if path.name in _FILES.union(_HALVES):
+                yield path.name, path.read_bytes()
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            for name in file.namelist():
+                if PurePosixPath(name).name in _FILES.union(_HALVES):
+                    yield PurePosixPath(name).name, file.read(name)
+    else:
+        with tarfile.open(archive) as file:
+            for member in file:
+                if member.isfile() and PurePosixPath(member.name).name in _FILES.union(_HALVES):
+                    yield PurePosixPath(member.name).name, file.extractfile(member).read()
+
+
+def _synsets(text: str, lexnames: dict[str, str]) -> Iterator[Synset]:
+    for line in text.splitlines():
+        if not line[:1].isdigit():  # the licence stands in front, indented
+            continue
+        fields, _, gloss = line.partition("|")
+        offset, lexfile, ss_type, width, *rest = fields.split()
+        words, pointers = rest[: 2 * int(width, 16) : 2], rest[2 * int(width, 16) :]
+        hypernyms = [
+            f"{pointers[at + 1]}-{pointers[at + 2]}"
+            for at in range(1, 1 + 4 * int(pointers[0]), 4)
+            if pointers[at] in ("@", "@i")
+        ]
+        definition, examples = split_gloss(gloss)
+        lemmas = [_SYNTACTIC_MARKER.sub("", word) for word in words]
+        yield Synset(f"{offset}-{ss_type}", lexnames[lexfile], definition, examples, lemmas, hypernyms)
+
+
+def split_gloss(gloss: str) -> tuple[str, list[str]]:
+    """A gloss as WordNet prints it -> (the definition alone, the example sentences).
+
+    Examples stand in double quotes after the definition; what is quoted inside a parenthesis belongs to the
+    definition. Of an unbalanced pair of quotes, only what is quoted counts as an example.
+    """
+    gloss = _CUT_OFF.sub("", gloss) if gloss.count('"') == 1 else gloss
+    examples, definition = [], None
+    for quoted in _QUOTED.finditer(gloss):
+        before = gloss[: quoted.start()]
+        if definition is None:
+            if before.count("(") > before.count(")"):
+                continue
+            definition = before
+        if any(character.isalpha() for character in quoted[1]):
+            examples.append(quoted[1].strip())
+    if definition is None:
+        definition = gloss
+    return definition.strip().rstrip(";:, ") or gloss.strip(), examples
+
+
+def _senses(text: str) -> Iterator[Sense]:
+    for line in text.splitlines():
+        key, offset, number, tag_count = line.split()
+        lemma, _, lex_sense = key.partition("%")
+        ss_type = _SS_TYPES[lex_sense[0]]
+        pos = "a" if ss_type == "s" else ss_type
+        yield Sense(key, lemma, pos, ss_type, int(number), int(tag_count), f"{offset}-{ss_type}")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """WordNet's senses and synsets, looked up by lemma, sense key or synset id.
+
+    Kept as columns (lists of equal length); a record is made when it is asked for.
+    """
+
+    sense_columns: dict[str, list]  # sorted by lemma, part of speech, sense number
+    synset_columns: dict[str, list]
+
+    @classmethod
+    def read(cls, senses_path: str | Path, synsets_path: str | Path) -> "Inventory":
+        """Read the two tables that `build_inventory` wrote."""
+        tables = (pq.read_table(path) for path in (senses_path, synsets_path))
+        senses, synsets = ({name: table[name].to_pylist() for name in table.column_names} for table in tables)
+        return cls(senses, synsets)
+
+    @cached_property
+    def _sense_rows(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self.sense_columns["sense_key"])}
+
+    @cached_property
+    def _synset_rows(self) -> dict[str, int]:
+        return {synset_id: row for row, synset_id in enumerate(self.synset_columns["synset_id"])}
+
+    @cached_property
+    def _lemma_rows(self) -> dict[tuple[str, str], list[int]]:
+        rows: dict[tuple[str, str], list[int]] = {}
+        lemmas, numbers = self.sense_columns["lemma"], self.sense_columns["sense_number"]
+        for row, lemma_pos in enumerate(zip(lemmas, self.sense_columns["pos"], strict=True)):
+            rows.setdefault(lemma_pos, []).append(row)
+        for same in rows.values():
+            same.sort(key=numbers.__getitem__)
+        return rows
+
+    def _sense_at(self, row: int) -> Sense:
+        return Sense(**{name: column[row] for name, column in self.sense_columns.items()})
+
+    def _synset_at(self, row: int) -> Synset:
+        return Synset(**{name: column[row] for name, column in self.synset_columns.items()})
+
+    def senses(self, lemma: str, pos: str) -> list[Sense]:
+        """The senses of a lemma as n, v, a or r, first sense first; none for a lemma WordNet does not have.
+
+        Satellite adjectives count as "a" ("s" may be asked for too). Case and spaces do not matter.
+        """
+        return [self._sense_at(row) for row in self._rows_of(lemma, pos)]
+
+    def sense_keys(self, lemma: str, pos: str) -> list[str]:
+        """The sense keys of `senses(lemma, pos)`, first sense first."""
+        keys = self.sense_columns["sense_key"]
+        return [keys[row] for row in self._rows_of(lemma, pos)]
+
+    def _rows_of(self, lemma: str, pos: str) -> list[int]:
+        pos = "a" if pos == "s" else pos
+        if pos not in POS_NAMES:
+            raise UserError(
+                f"Unknown part of speech {pos!r}. Allowed: n noun, v verb, a adjective, r adverb."
+            )
+        return self._lemma_rows.get((lemma.lower().replace(" ", "_"), pos), [])
+
+    def has(self, sense_key: str) -> bool:
+        return sense_key in self._sense_rows
+
+    def sense(self, sense_key: str) -> Sense:
+        """The sense of a key; an unknown key is a UserError that lists the keys of its lemma."""
+        row = self._sense_rows.get(sense_key)
+        if row is None:
+            raise UserError(f"Unknown sense key {sense_key!r} in WordNet 3.0. {self._hint(sense_key)}")
+        return self._sense_at(row)
+
+    def _hint(self, sense_key: str) -> str:
+        lemma = sense_key.partition("%")[0].lower()
+        keys = [key for pos in POS_NAMES for key in self.sense_keys(lemma, pos)]
+        if keys:
+            more = f" and {len(keys) - 12} more" if len(keys) > 12 else ""
+            return f"Allowed for {lemma}: {', '.join(keys[:12])}{more}."
+        lemmas = self.sense_columns["lemma"]  # sorted, so that the neighbours are those spelt alike
+        at = bisect_left(lemmas, lemma)
+        near = sorted(set(lemmas[max(0, at - 2) : at + 3]))
+        return f"No lemma {lemma!r}; spelt alike: {', '.join(near)}. A key looks like bat%1:05:00::"
+
+    def synset(self, synset_id: str) -> Synset:
+        """The synset of an id such as 02139199-n (offset in WordNet 3.0, then n v a s r)."""
+        row = self._synset_rows.get(synset_id)
+        if row is None:
+            raise UserError(
+                f"Unknown synset {synset_id!r} in WordNet 3.0. A synset id is eight digits (the offset), "
+                "a hyphen and one of n v a s r, such as 02139199-n."
+            )
+        return self._synset_at(row)
+
+    def synset_of(self, sense_key: str) -> Synset:
+        """The synset that a sense belongs to."""
+        return self.synset(self.sense(sense_key).synset_id)
+
+    def synset_ids(self) -> list[str]:
+        """Every synset id, in the order of WordNet's files: nouns, verbs, adjectives, adverbs."""
+        return self.synset_columns["synset_id"]

@@ -1,0 +1,79 @@
+"""Heads over frozen towers: from a tower's states to unit vectors of the joint space [n, embed].
+
+Two unimodal towers are not a CLIP. `align_towers` trains these heads into the stand-in for one (a residual map
+for texts, a map plus the picture's concept vector for images); for a CLIP they are its own projections.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from polclip.model.blocks import unit
+
+
+class ResidualTextHead(nn.Module):
+    """pooled [n, width] -> unit(x + MLP(x)) [n, width]; the MLP starts at zero, so the head starts as identity.
+
+    `context` [n, k * width], where given, is what the MLP reads in place of x (for a target word: the sentence
+    and the word's own states).
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float, inputs: int = 1) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(inputs * width),
+            nn.Dropout(dropout),
+            nn.Linear(inputs * width, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+        )
+        nn.init.zeros_(self.mlp[-1].weight)
+        nn.init.zeros_(self.mlp[-1].bias)
+
+    def forward(self, pooled: Tensor, context: Tensor | None = None) -> Tensor:
+        base = unit(pooled)
+        return unit(base + self.mlp(base if context is None else context))
+
+
+class ConceptImageHead(nn.Module):
+    """pooled [n, width], class probabilities [n, classes] -> unit(unit(MLP(pooled)) + a * concept) [n, embed].
+
+    The concept is ConSE's vector (Norouzi et al. 2014): class embeddings averaged by the classifier's
+    probabilities. `a` is learned, from 1. Whole channels of the frozen state are dropped in training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        embed: int,
+        hidden: int,
+        channel_dropout: float,
+        dropout: float,
+        class_embeddings: Tensor,
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Dropout(channel_dropout),
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, embed),
+        )
+        self.concept_weight = nn.Parameter(torch.ones(()))
+        self.register_buffer("class_embeddings", class_embeddings)
+
+    def forward(self, pooled: Tensor, class_probabilities: Tensor) -> Tensor:
+        concept = unit(class_probabilities @ self.class_embeddings)
+        return unit(unit(self.mlp(self.norm(pooled))) + self.concept_weight * concept)
+
+
+class ProjectionHead(nn.Module):
+    """A CLIP's own projection: pooled [n, width] -> unit(x W) [n, embed]. Further arguments are not used."""
+
+    def __init__(self, projection: Tensor) -> None:
+        super().__init__()
+        self.projection = nn.Parameter(projection.clone())
+
+    def forward(self, pooled: Tensor, *_: Tensor | None) -> Tensor:
+        return unit(pooled @ self.projection)

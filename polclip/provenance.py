@@ -1,0 +1,149 @@
+"""What a result came from: the code, the packages, the archives and the settings."""
+
+import ast
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+
+from polclip.downloads.checks import read_record
+from polclip.downloads.manifest import Dataset
+from polclip.files import read_json, sha256, write_json
+from polclip.settings import digest
+
+PACKAGE = Path(__file__).resolve().parent
+# What the numbers depend on; the lock file pins the rest.
+PACKAGES = (
+    "torch", "torchvision", "transformers", "tokenizers", "timm", "open_clip_torch", "numpy", "scipy", "pandas",
+    "pyarrow", "nltk", "pillow", "resvg_py", "safetensors", "openai", "snakemake",
+)  # fmt: skip
+
+
+def fingerprint(*modules: str, files: Iterable[str] = ()) -> str:
+    """Sixteen hexadecimal digits that stand for what these modules do, and all that they import inside polclip.
+
+    modules: dotted names (`polclip.inventory`). Comments, docstrings and layout do not count; imports are followed
+    statically, those inside functions too. files: data beside the code, relative to the package, by content.
+    A module that does not exist raises FileNotFoundError.
+    """
+    whole = hashlib.sha256()
+    for name in sorted(_with_imports(modules)):
+        whole.update(f"{name}:{_parsed(name)[0]}\n".encode())
+    for file in sorted(files):
+        whole.update(f"{file}:{sha256(PACKAGE / file)}\n".encode())
+    return whole.hexdigest()[:16]
+
+
+def _with_imports(modules: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(_parsed(name)[1])
+    return found
+
+
+@cache
+def _parsed(module: str) -> tuple[str, frozenset[str]]:
+    """The digest of one module's code, and the polclip modules that it imports."""
+    path = _source_of(module)
+    if path is None:
+        raise FileNotFoundError(f"There is no module {module} in {PACKAGE}.")
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    imports = frozenset(name for node in ast.walk(tree) for name in _imported(node, module, path))
+    code = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
+    return code, imports
+
+
+def _source_of(module: str) -> Path | None:
+    at = PACKAGE.joinpath(*module.split(".")[1:])
+    return next((path for path in (at.with_suffix(".py"), at / "__init__.py") if path.is_file()), None)
+
+
+def _imported(node: ast.AST, module: str, path: Path) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:  # relative: from the package that the module is in, or is
+            parts = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+            base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
+        names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    else:
+        return
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == PACKAGE.name:
+            # Importing a.b.c runs a and a.b as well; the last part may be a function, not a module.
+            prefixes = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+            yield from (prefix for prefix in prefixes if _source_of(prefix) is not None)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return tree
+
+
+def package_versions() -> dict[str, str]:
+    """Python and the packages that the numbers depend on, those that are installed."""
+    wanted = {_normal(name) for name in PACKAGES}
+    found = {_normal(item.metadata["Name"]): item.version for item in distributions(path=sys.path)}
+    versions = {name: found[_normal(name)] for name in PACKAGES if _normal(name) in wanted & set(found)}
+    return {"python": sys.version.split()[0]} | versions
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("-", "_").replace(".", "_")
+
+
+def write_provenance(
+    output: str | Path,
+    config: Mapping,
+    archives: Iterable[tuple[Dataset, str | Path]],
+    skipped: Mapping[str, str | Path],
+) -> None:
+    """Write versions, archives, settings and what was skipped as one JSON object.
+
+    archives: entries of the manifest and where their files lie. skipped: step to a JSON file that counts by reason.
+    A checksum is the manifest's or the one recorded at download: 195 GB are not read again for it.
+    """
+    write_json(
+        output,
+        {
+            "versions": package_versions(),
+            "archives": [_archive(dataset, Path(path)) for dataset, path in archives],
+            "config": dict(config),
+            "config_digest": digest(config),
+            "skipped": [
+                {"step": step, "reason": reason, "count": count}
+                for step, path in skipped.items()
+                for reason, count in Counter(read_json(path)).items()
+                if count
+            ],
+        },
+    )
+
+
+def _archive(dataset: Dataset, path: Path) -> dict[str, object]:
+    return {
+        "name": dataset.name,
+        "file": dataset.file,
+        "version": dataset.version,
+        "licence": dataset.licence,
+        "sha256": dataset.sha256 or read_record(path) or sha256(path),
+        "size": path.stat().st_size,
+        "description": dataset.description,
+    }

@@ -1,0 +1,157 @@
+"""What travels between the steps: senses, instances and predictions.
+
+Everything is tied together by ids (sense key, synset id, instance id, picture id), never by position or text.
+Records are stored as Parquet with the schemas below and read one batch at a time.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from polclip.files import write_parquet
+
+_strings = pa.list_(pa.string())
+
+
+@dataclass(frozen=True)
+class Sense:
+    """One sense of one lemma in WordNet 3.0."""
+
+    sense_key: str  # bat%1:05:00::
+    lemma: str  # lower case, words joined by "_"
+    pos: str  # n v a r; satellite adjectives are "a" here
+    ss_type: str  # n v a s r
+    sense_number: int  # 1 is the first sense
+    tag_count: int  # WordNet's counts come from SemCor: never a feature of training
+    synset_id: str  # 02139199-n (offset in WordNet 3.0 and ss_type)
+
+
+@dataclass(frozen=True)
+class Synset:
+    synset_id: str
+    lexname: str  # noun.animal
+    gloss: str  # without example sentences
+    examples: list[str]
+    lemmas: list[str]  # as written in WordNet, words joined by "_"
+    hypernyms: list[str]  # synset ids, instance hypernyms included
+
+
+@dataclass(frozen=True)
+class TextualInstance:
+    """A target word in its sentence, and the senses it may have."""
+
+    instance_id: str
+    sentence_id: str
+    tokens: list[str]
+    target_start: int  # first token of the target
+    target_end: int  # one past its last token
+    lemma: str
+    pos: str  # n v a r
+    candidates: list[str]  # sense keys, first sense first
+    gold: list[str]  # sense keys; several are possible
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.tokens)
+
+    @property
+    def target_span(self) -> tuple[int, int]:
+        """Characters of the target in `text`: (start, end), end exclusive."""
+        start = sum(len(token) + 1 for token in self.tokens[: self.target_start])
+        return start, start + len(" ".join(self.tokens[self.target_start : self.target_end]))
+
+
+@dataclass(frozen=True)
+class VisualInstance:
+    """An ambiguous word in a short phrase, and ten pictures one of which shows what is meant."""
+
+    instance_id: str
+    language: str
+    word: str
+    phrase: str
+    candidates: list[str]  # picture ids
+    gold: str  # picture id
+    sense_key: str | None = None  # what the gold picture shows, where it is known
+    rivals: list[str] = field(default_factory=list)  # candidates that show another sense of the word
+
+
+@dataclass(frozen=True)
+class Picture:
+    picture_id: str  # noto:1F987
+    path: str  # relative to the project's folder
+    style: str  # noto
+    family: str  # drawing styles of one family stay on one side of every split
+    name: str  # the name its makers gave it
+    synset_id: str | None  # what it shows, where it is known
+    dataset: str  # entry of the download manifest it came from
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A word made plain by a cue, for training: "mouse rodent" means mouse%1:05:00::."""
+
+    word: str
+    phrase: str
+    sense_key: str
+    synset_id: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One instance's candidates with their scores, best first; an unanswered instance has none."""
+
+    instance_id: str
+    candidates: list[str]
+    scores: list[float]
+
+
+SCHEMAS: dict[type, pa.Schema] = {
+    Sense: pa.schema(
+        [(name, pa.string()) for name in ("sense_key", "lemma", "pos", "ss_type")]
+        + [("sense_number", pa.int32()), ("tag_count", pa.int32()), ("synset_id", pa.string())]
+    ),
+    Synset: pa.schema(
+        [(name, pa.string()) for name in ("synset_id", "lexname", "gloss")]
+        + [(name, _strings) for name in ("examples", "lemmas", "hypernyms")]
+    ),
+    TextualInstance: pa.schema(
+        [
+            ("instance_id", pa.string()),
+            ("sentence_id", pa.string()),
+            ("tokens", _strings),
+            ("target_start", pa.int32()),
+            ("target_end", pa.int32()),
+            ("lemma", pa.string()),
+            ("pos", pa.string()),
+            ("candidates", _strings),
+            ("gold", _strings),
+        ]
+    ),
+    VisualInstance: pa.schema(
+        [(name, pa.string()) for name in ("instance_id", "language", "word", "phrase")]
+        + [("candidates", _strings), ("gold", pa.string()), ("sense_key", pa.string()), ("rivals", _strings)]
+    ),
+    Phrase: pa.schema([(name, pa.string()) for name in ("word", "phrase", "sense_key", "synset_id")]),
+    Picture: pa.schema(
+        [(name, pa.string()) for name in ("picture_id", "path", "style", "family", "name", "synset_id", "dataset")]
+    ),
+}
+
+Record = TypeVar("Record", Sense, Synset, TextualInstance, VisualInstance, Phrase, Picture)
+
+
+def write_records(path: str | Path, kind: type[Record], records: Iterable[Record]) -> None:
+    """Write records of one kind to a Parquet file, streaming."""
+    write_parquet(path, (asdict(record) for record in records), SCHEMAS[kind])
+
+
+def read_records(path: str | Path, kind: type[Record]) -> Iterator[Record]:
+    """Read the records of one kind from a Parquet file, a batch at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            for row in batch.to_pylist():
+                yield kind(**row)

@@ -1,0 +1,118 @@
+"""What became of each instance: right or wrong, and in which way; the base of examples and failures."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polclip.files import read_json_lines
+from polclip.records import Picture, Sense, Synset, TextualInstance, VisualInstance, read_records
+
+NO_ANSWER = "no answer"
+RIVAL = "another sense of the same word"
+OTHER = "another concept"
+FIRST = "the first sense"
+LATER = "a later sense"
+PARTS = {"n": "noun", "v": "verb", "a": "adjective", "r": "adverb"}
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a reader needs to know of a sense."""
+
+    sense_key: str
+    lemma: str
+    gloss: str
+    number: int | None = None
+
+
+@dataclass
+class Tally:
+    """Right answers among all, over instances and seeds, and n, the number of instances."""
+
+    right: int = 0
+    answers: int = 0
+    instances: set[str] = field(default_factory=set)
+
+    def add(self, instance_id: str, right: bool) -> None:
+        self.right += right
+        self.answers += 1
+        self.instances.add(instance_id)
+
+    @property
+    def accuracy(self) -> float:
+        return 100 * self.right / self.answers if self.answers else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.accuracy / 100, len(self.instances))
+
+    @property
+    def n(self) -> int:
+        return len(self.instances)
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of a share of n instances, in percent (Wilson 1927)."""
+    if not n:
+        return 0.0, 100.0
+    z = 1.959964
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+
+
+def first_answers(path: str | Path) -> dict[str, str | None]:
+    """Instance id to the candidate ranked first (None: unanswered), from one file of predictions."""
+    return {p["instance_id"]: (p["candidates"] or [None])[0] for p in read_json_lines(path)}
+
+
+def is_right(instance: TextualInstance | VisualInstance, answer: str | None) -> bool:
+    gold = instance.gold if isinstance(instance, TextualInstance) else [instance.gold]
+    return answer is not None and answer in gold
+
+
+def reason(instance: TextualInstance | VisualInstance, answer: str | None) -> str:
+    """In which way a wrong answer is wrong."""
+    if answer is None:
+        return NO_ANSWER
+    if isinstance(instance, VisualInstance):
+        return RIVAL if answer in instance.rivals else OTHER
+    return FIRST if answer == instance.candidates[0] else LATER
+
+
+def answered(
+    instances: str | Path, kind: type, seeds: Sequence[Mapping[str, str | None]]
+) -> Iterator[tuple[TextualInstance | VisualInstance, list[str | None]]]:
+    """Each instance, a batch at a time, with the first answer of every seed that has a prediction for it."""
+    for instance in read_records(instances, kind):
+        answers = [seed[instance.instance_id] for seed in seeds if instance.instance_id in seed]
+        if answers:
+            yield instance, answers
+
+
+def candidates_bin(count: int) -> str:
+    for low, high in ((1, 2), (3, 4), (5, 6), (7, 10), (11, 20)):
+        if count <= high:
+            return f"{low}\u2013{high}"
+    return "over 20"
+
+
+def meanings(senses: str | Path | None, synsets: str | Path | None, wanted: set[str]) -> dict[str, Meaning]:
+    """The glosses of the wanted sense keys, by one pass over the inventory."""
+    if senses is None or synsets is None or not wanted:
+        return {}
+    found = {sense.sense_key: sense for sense in read_records(senses, Sense) if sense.sense_key in wanted}
+    needed = {sense.synset_id for sense in found.values()}
+    glosses = {s.synset_id: s.gloss for s in read_records(synsets, Synset) if s.synset_id in needed}
+    return {
+        key: Meaning(key, sense.lemma.replace("_", " "), glosses.get(sense.synset_id, ""), sense.sense_number)
+        for key, sense in found.items()
+    }
+
+
+def wanted_pictures(tables: Sequence[str | Path], wanted: set[str]) -> dict[str, Picture]:
+    """The records of the wanted pictures, by one pass over the tables."""
+    return {
+        p.picture_id: p for table in tables for p in read_records(table, Picture) if p.picture_id in wanted
+    }

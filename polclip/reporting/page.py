@@ -1,0 +1,189 @@
+"""The report: one self-contained page that shows what was run, what came out, and where it fails."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+import yaml
+from markupsafe import Markup
+
+from polclip.errors import UserError
+from polclip.files import read_json, read_json_lines, write_text
+from polclip.reporting import figures, summary
+from polclip.reporting.evidence import examples_and_failures
+from polclip.reporting.inputs import ReportInputs, ReportSettings, run_of
+from polclip.reporting.outcomes import PARTS
+from polclip.reporting.tables import CORPORA_COLUMNS, SCORE_COLUMNS, SIGNIFICANCE_COLUMNS, read_table
+
+NOTES = {
+    "main": "the full model, one for both tasks",
+    "text_only": "trained on sentences alone",
+    "no_fusion": "without attending to what it generates",
+    "random": "a guess",
+    "first_sense": "WordNet's first sense, always",
+    "lesk": "words shared by sentence and gloss (NLTK)",
+    "zero_shot": "the pretrained encoders, nothing trained",
+}
+CURVES = {
+    "loss": "Loss, all parts",
+    "loss_w2s": "Loss: word to sense (W2S)",
+    "loss_w2i": "Loss: word to image (W2I)",
+    "loss_sig": "Loss: sense to image (SIG)",
+    "loss_isg": "Loss: image to sense (ISG)",
+    "dev_textual": "Dev score, textual",
+    "dev_visual": "Dev score, visual",
+    "temperature": "Temperature",
+    "learning_rate": "Learning rate",
+}
+
+
+def write_report(settings: ReportSettings, inputs: ReportInputs, output: str | Path) -> None:
+    """Write the page. It asks for nothing outside itself, and the same inputs give the same page.
+
+    Its date is that of the newest input. Raises UserError when a table lacks a column or there are no scores.
+    """
+    scores = read_table(inputs.scores, SCORE_COLUMNS)
+    if scores.empty:
+        raise UserError(f"{inputs.scores}: no scores to report. Run the evaluation first: snakemake scores")
+    main = main_experiment(scores, settings)
+    provenance = read_json(inputs.provenance) if inputs.provenance else {}
+    tables = [summary.score_table(scores, task, main, settings.baselines) for task in ("textual", "visual")]
+    tables = [table for table in tables if table]
+    corpora = read_corpora(inputs.corpora) if inputs.corpora else []
+    logs = read_logs(inputs.metrics)
+    # One colour an experiment, the same in every figure; baselines are grey.
+    trained = [name for name in dict.fromkeys(scores["experiment"]) if name not in settings.baselines]
+    colours = {name: place for place, name in enumerate(dict.fromkeys([main, *trained, *logs]))}
+    page = {
+        "settings": settings,
+        "main": main,
+        "date": max(datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in inputs.files()),
+        "seeds": sorted(set(scores.loc[scores["experiment"] == main, "seed"])),
+        "headline": summary.headline(tables, main),
+        "tables": tables,
+        "subsets": {table.task: summary.subset_cells(scores, table) for table in tables},
+        "notes": experiment_notes(provenance),
+        "trained_on": [row for row in corpora if row["split"] == "train"],
+        "bars": {
+            table.task: [figures.score_bars(table, column, colours, scores) for column in table.primary]
+            for table in tables
+        },
+        "corpora": corpora,
+        "costs": read_json(inputs.costs) if inputs.costs else [],
+        "provenance": provenance,
+        "config": as_yaml(provenance.get("config")),
+        "archives": {archive["name"]: archive for archive in provenance.get("archives", [])},
+        "colours": {name: place % figures.SERIES for name, place in colours.items()},
+        "dashes": figures.DASHES,
+        "parts": PARTS,
+        "curves": learning_curves(logs, colours),
+        "logged": [name for name in colours if name in logs],
+    }
+    page |= paired_tests(inputs)
+    page |= examples_and_failures(settings, inputs, main)
+    write_text(output, render(page))
+
+
+def main_experiment(scores: pd.DataFrame, settings: ReportSettings) -> str:
+    """What the page is about: `settings.main`, else the first that is no baseline, else the first."""
+    names = list(dict.fromkeys(scores["experiment"]))
+    if settings.main in names:
+        return settings.main
+    return next((name for name in names if name not in settings.baselines), names[0])
+
+
+def experiment_notes(provenance: Mapping) -> dict[str, str]:
+    """A few words an experiment: its `description` in the config, else what is known of the name."""
+    experiments = (provenance.get("config") or {}).get("experiments")
+    described = {}
+    for name, experiment in experiments.items() if isinstance(experiments, dict) else ():
+        if isinstance(experiment, dict) and experiment.get("description"):
+            described[name] = str(experiment["description"])
+    return NOTES | described
+
+
+def read_corpora(path: str | Path) -> list[dict]:
+    table = read_table(path, CORPORA_COLUMNS)
+    counts = ["sentences", "instances", "gold_missing", "images"]
+    table[counts] = table[counts].fillna(0).astype(int)
+    return table.to_dict("records")
+
+
+def as_yaml(config: Mapping | None) -> str:
+    """The settings without the archives' mirror, which changes no result and tells of a machine."""
+    shown = {key: value for key, value in (config or {}).items() if key != "archives_mirror"}
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True) if shown else ""
+
+
+def read_logs(paths: Sequence[str | Path]) -> dict[str, list[list[dict]]]:
+    """Experiment to the training logs of its seeds."""
+    logs: dict[str, list[list[dict]]] = {}
+    for path in sorted(paths, key=run_of):
+        logs.setdefault(run_of(path)[0], []).append(list(read_json_lines(path)))
+    return logs
+
+
+def learning_curves(logs: Mapping[str, list[list[dict]]], colours: Mapping[str, int]) -> list[Markup]:
+    panels = (figures.learning_curve(logs, key, title, colours) for key, title in CURVES.items())
+    return [panel for panel in panels if panel]
+
+
+def paired_tests(inputs: ReportInputs) -> dict:
+    if not inputs.significance:
+        return {"tests": [], "forest": None}
+    tests = read_table(inputs.significance, SIGNIFICANCE_COLUMNS)
+    # MRR stays in the table of all numbers: beside HR@1 it would say everything twice.
+    shown = tests[tests["metric"] != "mrr"]
+    rows = [
+        row | {"verdict": summary.verdict(row), "separable": summary.separable(row)}
+        for row in tests.to_dict("records")
+    ]
+    return {"tests": rows, "forest": figures.forest(shown) if len(shown) else None}
+
+
+def render(page: Mapping) -> str:
+    """Fill the template; everything but our own style sheet, script and figures is escaped.
+
+    The script's hash stands in the page's content policy: a browser runs nothing else and loads nothing.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("polclip.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "thousands": lambda number: f"{number:,}",
+        "signed": summary.signed,
+        "duration": duration,
+        "p_value": p_value,
+        "metric": summary.metric_name,
+    }
+    sources = Path(__file__).parent / "templates"
+    script = (sources / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style = (sources / "report.css").read_text(encoding="utf-8")
+    template = environment.get_template("report.html.j2")
+    return template.render(page, style=Markup(style), script=Markup(script), script_hash=digest)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them: 4.2 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def p_value(p: float) -> str:
+    """Three decimals, never 0; a dash where there is none."""
+    if pd.isna(p):
+        return "\u2013"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

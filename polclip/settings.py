@@ -1,0 +1,204 @@
+"""The settings of a run: checked before anything else, so that a wrong key costs seconds and not hours.
+
+`config.yaml` holds every key with the paper's value; a preset lies over it. Nothing is filled in silently.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+from polclip.errors import UserError
+
+PROJECT = Path(__file__).resolve().parent.parent
+SCHEMA = PROJECT / "rules" / "schemas" / "config.schema.yaml"
+DEFAULTS = PROJECT / "config.yaml"
+# Baselines that rank senses and know nothing of pictures.
+TEXTUAL_BASELINES = frozenset({"first_sense", "lesk"})
+
+
+def check(config: Mapping, datasets: Collection[str] = (), schema: str | Path = SCHEMA) -> dict:
+    """Check the settings and return them with keys sorted, of plain types.
+
+    datasets: names of the manifest's entries; where given, the settings may name no other.
+    An experiment or style that is null is switched off and left out.
+    Raises UserError that names every wrong key, its value, what is allowed and how to write it.
+    """
+    config = _plain(config)
+    for switchable in ("experiments", ("pictures", "styles")):
+        _drop_switched_off(config, switchable)
+    validator = Draft202012Validator(complete_schema(schema))
+    problems = [sentence for error in validator.iter_errors(config) for sentence in _sentences(error)]
+    problems = list(dict.fromkeys(problems or _contradictions(config, datasets)))
+    if problems:
+        raise UserError("The settings cannot be used:\n" + "\n".join(f"- {problem}" for problem in problems))
+    return config
+
+
+def complete_schema(path: str | Path = SCHEMA) -> dict:
+    """The schema of the settings, in which every block and every key of a block must be there.
+
+    The overrides of an experiment refer to the same definitions, of which they may give a part.
+    """
+    schema = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    schema["required"] = list(schema["properties"])
+    for block in schema["properties"].values():
+        keys = block if "$ref" not in block else schema["$defs"][block["$ref"].rsplit("/", 1)[1]]
+        if "properties" in keys:
+            block["required"] = list(keys["properties"])
+    return schema
+
+
+def digest(block: object) -> str:
+    """Twelve hexadecimal digits that stand for a block of settings, whatever the order of its keys."""
+    text = json.dumps(_plain(block), ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def experiment_block(config: Mapping, experiment: str, block: str) -> dict:
+    """The block `model` or `training` of one experiment: the common one, with the experiment's own keys over it."""
+    return _plain({**config[block], **(config["experiments"][experiment].get(block) or {})})
+
+
+def experiment_seeds(config: Mapping, experiment: str) -> list[int]:
+    """The seeds of one experiment: its own, else those of the run."""
+    return list(config["experiments"][experiment].get("seeds", config["seeds"]))
+
+
+def benchmark_of(entry: str) -> str:
+    """The name of the benchmark `corpus/split`: the split, or the corpus where the split is just `test` or `dev`."""
+    corpus, split = entry.split("/")
+    return corpus if split in ("test", "dev", "train") else split
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(value[key]) for key in sorted(value, key=str)}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _drop_switched_off(config: dict, place: str | tuple[str, ...]) -> None:
+    *above, last = (place,) if isinstance(place, str) else place
+    for key in above:
+        config = config.get(key) if isinstance(config.get(key), dict) else {}
+    if isinstance(config.get(last), dict):
+        config[last] = {name: value for name, value in config[last].items() if value is not None}
+
+
+def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
+    """What is well-formed and cannot be meant, one sentence each."""
+    entries = [
+        (f"corpora.{task}.test", entry) for task in ("textual", "visual") for entry in config["corpora"][task]["test"]
+    ]
+    names = [benchmark_of(entry) for _, entry in entries]
+    for (place, entry), name in zip(entries, names, strict=True):
+        if names.count(name) > 1:
+            yield f"{place}: {entry!r} makes a second benchmark `{name}`; each needs a name of its own."
+    if datasets:
+        for place, name in _named_datasets(config):
+            if name not in datasets:
+                yield f"{place}: {name!r} is no data set{_close(name, datasets)}; allowed: the names in rules/datasets.yaml."
+    styles = config["pictures"]["styles"]
+    families = sorted({style["family"] for style in styles.values()})
+    for key in ("dev_families", "test_families"):
+        for family in config["pictures"][key]:
+            if family not in families:
+                yield (
+                    f"pictures.{key}: {family!r} is the family of no style; "
+                    f"allowed: {', '.join(families) or 'none, since pictures.styles is empty'}."
+                )
+    for family in set(config["pictures"]["dev_families"]) & set(config["pictures"]["test_families"]):
+        yield f"pictures.test_families: {family!r} is among the dev_families too; a family stays on one side."
+    for experiment, settings in config["experiments"].items():
+        if "baseline" in settings and ({"model", "training"} & set(settings)):
+            yield f"experiments.{experiment}: a baseline trains nothing; take its keys model and training away."
+
+
+def _named_datasets(config: dict) -> Iterator[tuple[str, str]]:
+    yield "inventory.dataset", config["inventory"]["dataset"]
+    for name, style in config["pictures"]["styles"].items():
+        yield f"pictures.styles.{name}.dataset", style["dataset"]
+    kind = config["encoder"]["kind"]
+    keys = ("text_dataset", "image_dataset", "classes_dataset") if kind == "pair" else ("clip_weights",)
+    for key in keys:
+        yield f"encoder.{key}", config["encoder"][key]
+    for name in config["accept_licences"]:
+        yield "accept_licences", name
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    """One sentence a fault: the key, its value, what is allowed and how to write it."""
+    keys = [str(key) for key in error.absolute_path]
+    place, value, schema = ".".join(keys), error.instance, error.schema
+    if error.validator == "additionalProperties" and "properties" in schema:
+        known = list(schema["properties"])
+        for name in value:
+            if name not in known:
+                yield (
+                    f"{'.'.join([*keys, str(name)])}: unknown key (its value is {value[name]!r})"
+                    f"{_close(str(name), known)}; allowed{f' in {place}' if place else ''}: {', '.join(known)}."
+                )
+    elif error.validator == "required":
+        for name in error.validator_value:
+            if name not in value:
+                yield f"{'.'.join([*keys, name])}: missing. {_how_to_write([*keys, name])}"
+    elif error.validator in ("oneOf", "anyOf"):
+        yield f"{place}: {value!r} is not allowed; allowed: {_allowed(schema)}. {_how_to_write(keys)}"
+    elif error.validator == "propertyNames" or "propertyNames" in map(str, error.schema_path):
+        yield f"{place}: {value!r} cannot be a name there; allowed: letters, digits, _ and -, a letter first."
+    else:
+        yield f"{place}: {value!r} is not allowed{_hint(value, schema)}; allowed: {_allowed(schema)}. {_how_to_write(keys)}"
+
+
+_TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
+          "array": "a list", "object": "a block of keys", "null": "null"}  # fmt: skip
+
+
+def _allowed(schema: Mapping) -> str:
+    if "enum" in schema:
+        return " | ".join("null" if value is None else str(value) for value in schema["enum"])
+    types = schema.get("type", [])
+    parts = [" or ".join(_TYPES[name] for name in ([types] if isinstance(types, str) else types))]
+    for key, words in (
+        ("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below"),
+        ("minItems", "items: at least"), ("minLength", "characters: at least"), ("pattern", "of the form"),
+    ):  # fmt: skip
+        if key in schema:
+            parts.append(f"{words} {schema[key]}")
+    if schema.get("uniqueItems"):
+        parts.append("each item once")
+    return ", ".join(part for part in parts if part)
+
+
+def _hint(value: object, schema: Mapping) -> str:
+    """YAML reads 1e-3 as text: the one trap that a number in a config falls into."""
+    if isinstance(value, str) and {"number", "integer"} & set(
+        [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
+    ):
+        try:
+            return f" since YAML reads it as text (write {float(value)!r})"
+        except ValueError:
+            pass
+    return ""
+
+
+def _close(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _how_to_write(keys: list[str]) -> str:
+    """The key as config.yaml writes it."""
+    value = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            return "Look into config.yaml and presets/ for how it is written."
+        value = value[key]
+    for key in reversed(keys):
+        value = {key: value}
+    text = yaml.safe_dump(value, default_flow_style=False, allow_unicode=True, sort_keys=False).rstrip()
+    return "In config.yaml it is:\n" + "\n".join(f"    {line}" for line in text.splitlines())

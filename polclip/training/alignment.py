@@ -1,0 +1,208 @@
+"""Aligning two unimodal towers: heads trained by plain contrastive learning into the stand-in for a CLIP.
+
+PolCLIP's four losses hold no plain term between pictures and glosses: the paper starts from CLIP, which has one
+behind it. For a CLIP this step only copies its two projections.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from polclip.corpora.texts import captions_of, gloss_text, text_id
+from polclip.encoders.feature_store import FeatureStore
+from polclip.errors import UserError
+from polclip.files import complete_or_absent, write_json, write_json_lines
+from polclip.inventory import Inventory
+from polclip.model.losses import contrastive_loss, same_id
+from polclip.model.polclip import Heads, TowerSettings
+from polclip.records import Phrase, Picture, read_records
+from polclip.training.corpora import read_queries
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """How the heads over two unimodal towers are trained (none of it applies to a CLIP)."""
+
+    epochs: int
+    batch: int  # pictures a step
+    learning_rate: float  # of the image head; the peak of a one-cycle schedule
+    text_learning_rate: float
+    weight_decay: float
+    temperature: float  # where the learned one starts
+    hidden: int
+    channel_dropout: float
+    dropout: float
+
+
+class PictureFeatures:
+    """All pictures of a list of ids as tensors: `pooled` [P, w] and `classes` [P, c]."""
+
+    def __init__(self, pictures: FeatureStore, ids: list[str]) -> None:
+        self.ids = ids
+        self.place = {picture_id: k for k, picture_id in enumerate(ids)}
+        self.pooled = torch.from_numpy(pictures.pooled(ids))
+        self.classes = torch.from_numpy(pictures.class_probabilities(ids))
+
+
+def class_embeddings(inventory: Inventory, texts: FeatureStore, classes: list[str]) -> Tensor:
+    """The text tower's unit vectors of the image classes' glosses [classes, w], the concepts of ConSE."""
+    ids = [text_id(gloss_text(inventory.synset(synset_id))) for synset_id in classes]
+    return torch.nn.functional.normalize(torch.from_numpy(texts.pooled(ids)), dim=-1)
+
+
+def hit_rate(scores: list[Tensor], golds: list[int]) -> float:
+    """Percent of queries whose gold has the highest score."""
+    return 100 * float(np.mean([int(s.argmax()) == gold for s, gold in zip(scores, golds, strict=True)]))
+
+
+class QueryRanking:
+    """A visual dev set ready to be ranked by the heads alone."""
+
+    def __init__(self, paths: list[str | Path], texts: FeatureStore, pictures: FeatureStore) -> None:
+        queries = read_queries(paths, {})
+        if not queries:
+            raise UserError(f"No visual query in {', '.join(map(str, paths))}.")
+        ids = list(dict.fromkeys(p for query, _ in queries for p in query.candidates))
+        self.features = PictureFeatures(pictures, ids)
+        self.text = torch.from_numpy(texts.pooled([text for _, text in queries]))
+        self.rows = torch.tensor([[self.features.place[p] for p in query.candidates] for query, _ in queries])
+        self.gold = torch.tensor([query.candidates.index(query.gold) for query, _ in queries])
+
+    @torch.inference_mode()
+    def hit_rate(self, heads: Heads) -> float:
+        """HR@1 in percent."""
+        image = heads.image(self.features.pooled, self.features.classes)
+        scores = torch.einsum("qd,qcd->qc", heads.text(self.text), image[self.rows])
+        return 100 * float((scores.argmax(1) == self.gold).float().mean())
+
+
+def _schedule(step: int, steps: int, warm_up: float = 0.3) -> float:
+    """One cycle: a cosine up over the first part of training, a cosine down to zero over the rest."""
+    progress = (step + 0.5) / steps
+    if progress < warm_up:
+        return 0.5 * (1 - np.cos(np.pi * progress / warm_up))
+    return 0.5 * (1 + np.cos(np.pi * (progress - warm_up) / (1 - warm_up)))
+
+
+def align(
+    folder: str | Path,
+    inventory: Inventory,
+    texts: FeatureStore,
+    pictures: FeatureStore,
+    classes: list[str],
+    phrases_path: str | Path,
+    pictures_path: str | Path,
+    dev_style: str | Path,
+    dev_words: str | Path,
+    settings: AlignmentSettings,
+    seed: int,
+) -> None:
+    """Train the heads and write `heads.safetensors`, `config.json`, `metrics.jsonl` into `folder`.
+
+    Pictures are matched with texts of their sense (gloss, lemmas, phrases, captions; one drawn at random a step);
+    all pictures and texts of one sense in a batch are positives of each other. The epoch that ranks best on the
+    two visual dev sets is kept.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    training = [p for p in read_records(pictures_path, Picture) if p.picture_id in pictures]
+    names: dict[str, list[str]] = {}
+    for phrase in read_records(phrases_path, Phrase):
+        names.setdefault(phrase.synset_id, []).append(phrase.phrase)
+    training = [picture for picture in training if picture.synset_id in names]
+    if not training:
+        raise UserError(f"No training picture with features in {pictures_path}.")
+    synset_ids = sorted(names)
+    captions = [[text_id(t) for t in captions_of(inventory.synset(s), inventory, names[s])] for s in synset_ids]
+    place = {synset_id: k for k, synset_id in enumerate(synset_ids)}
+    starts = np.cumsum([0, *map(len, captions)])
+    text = torch.from_numpy(texts.pooled([c for of_synset in captions for c in of_synset]))
+    features = PictureFeatures(pictures, [picture.picture_id for picture in training])
+    sense = np.array([place[picture.synset_id] for picture in training])
+
+    towers = TowerSettings(
+        kind="pair",
+        text_width=text.shape[1],
+        image_width=features.pooled.shape[1],
+        embed=text.shape[1],
+        classes=len(classes),
+        hidden=settings.hidden,
+        channel_dropout=settings.channel_dropout,
+        dropout=settings.dropout,
+    )
+    heads = Heads(towers)
+    heads.image.class_embeddings.copy_(class_embeddings(inventory, texts, classes))
+    log_scale = torch.nn.Parameter(torch.tensor(1 / settings.temperature).log())
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": heads.text.parameters(), "peak": settings.text_learning_rate},
+            {"params": [*heads.image.parameters(), log_scale], "peak": settings.learning_rate},
+        ],
+        weight_decay=settings.weight_decay,
+    )
+    dev = {"dev_style": dev_style, "dev_words": dev_words}
+    rankings = {name: QueryRanking([path], texts, pictures) for name, path in dev.items()}
+
+    started, lines, best, kept = time.monotonic(), [], -1.0, {}
+    batches = max(1, len(training) // settings.batch)
+    steps = settings.epochs * batches
+    progress = tqdm(total=steps, desc="align towers", unit="step", mininterval=5)
+    for epoch in range(settings.epochs):
+        heads.train()
+        losses = []
+        for step, rows in enumerate(np.array_split(rng.permutation(len(training)), batches)):
+            here = sense[rows]
+            drawn = [rng.integers(starts[k], starts[k + 1]) for k in here]
+            image = heads.image(features.pooled[rows], features.classes[rows])
+            caption = heads.text(text[drawn])
+            same = same_id([synset_ids[k] for k in here], [synset_ids[k] for k in here])
+            similarity = caption @ image.T
+            scale = log_scale.exp().clamp(max=100)
+            loss = contrastive_loss(similarity, same, scale) + contrastive_loss(similarity.T, same, scale)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * _schedule(epoch * batches + step, steps)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item() / 2)
+            progress.update()
+        heads.eval()
+        rates = {name: ranking.hit_rate(heads) for name, ranking in rankings.items()}
+        dev_visual = float(np.mean(list(rates.values())))
+        lines.append(
+            {
+                "epoch": epoch + 1,
+                "seconds": round(time.monotonic() - started, 2),
+                "loss": float(np.mean(losses)),
+                "temperature": float(1 / log_scale.exp()),
+                "dev_visual": dev_visual,
+                **rates,
+            }
+        )
+        if dev_visual > best:
+            best = dev_visual
+            kept = {name: tensor.clone() for name, tensor in heads.state_dict().items()}
+    progress.close()
+    heads.load_state_dict(kept)
+    save_heads(folder, heads, towers, lines)
+
+
+def save_heads(folder: str | Path, heads: Heads, towers: TowerSettings, lines: list[dict]) -> None:
+    """Write the three files of an alignment folder."""
+    with complete_or_absent(Path(folder) / "heads.safetensors") as temporary:
+        save_file({name: t.contiguous() for name, t in heads.state_dict().items()}, temporary)
+    write_json_lines(Path(folder) / "metrics.jsonl", lines)
+    write_json(Path(folder) / "config.json", {"towers": asdict(towers)})
+
+
+def read_heads(folder: str | Path) -> tuple[TowerSettings, dict[str, Tensor]]:
+    """What an alignment folder holds: the towers' description and the heads' weights."""
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    return TowerSettings(**config["towers"]), load_file(Path(folder) / "heads.safetensors")

@@ -1,0 +1,275 @@
+# Settings and manifest, checked before any rule is read; the names of files; what a run consists of.
+
+import os
+import re
+import sys
+from pathlib import Path
+
+# The package is this folder's: it need not be installed, and scripts in environments of their own find it too.
+sys.path.insert(0, workflow.basedir)
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(
+        filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")])
+    )
+)
+
+from snakemake.exceptions import WorkflowError
+
+from polclip import settings
+from polclip.downloads.manifest import read_manifest
+from polclip.errors import UserError
+from polclip.provenance import fingerprint
+
+try:
+    MANIFEST = read_manifest(Path(workflow.basedir, "rules", "datasets.yaml"))
+    config.update(settings.check(config, MANIFEST))
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+STYLES = list(config["pictures"]["styles"])
+EXPERIMENTS = config["experiments"]
+TRAINED = [name for name, own in EXPERIMENTS.items() if "baseline" not in own]
+# Baselines that rank senses and know nothing of pictures answer the textual benchmarks alone.
+TEXTUAL_BASELINES = [
+    name
+    for name, own in EXPERIMENTS.items()
+    if own.get("baseline") in settings.TEXTUAL_BASELINES
+]
+OTHER_BASELINES = [
+    name for name in EXPERIMENTS if name not in TRAINED + TEXTUAL_BASELINES
+]
+GPUS = 0 if config["machine"]["device"] == "cpu" else 1
+
+# The archives of corpora that are read, not rendered.
+CORPUS_DATASETS = {
+    "semcor": ["semcor_tag_files"],
+    "unified_wsd": ["wsd_framework"],
+    "hard_benchmark": ["wsd_hard_benchmark"],
+    "vwsd": ["vwsd_train", "vwsd_test", "vwsd_test_images"],
+    "image_semcor": ["image_semcor_metadata", "image_semcor_images"],
+    "image_vwsd_kb": ["image_vwsdkb_metadata", "image_vwsdkb_images"],
+}
+
+
+def result(path):
+    """A path under the results of this run; wildcards stay as they are."""
+    return f"results/{config['name']}/{path}"
+
+
+def archive(dataset):
+    return f"resources/archives/{MANIFEST[dataset].file}"
+
+
+def corpus_archives(corpus):
+    return [archive(name) for name in CORPUS_DATASETS[corpus]]
+
+
+def one_of(names):
+    """A wildcard constraint; nothing matches where there are no names."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def threads_of(step):
+    return config["machine"]["threads"][step]
+
+
+def pick(block, *keys):
+    """The keys of a block that an output depends on, for params: those of the others do not rerun it."""
+    return {key: config[block][key] for key in keys}
+
+
+def entries(task, *sides):
+    return [entry for side in sides for entry in config["corpora"][task][side]]
+
+
+def instance_files(task, *sides):
+    return [result(f"corpora/{entry}.parquet") for entry in entries(task, *sides)]
+
+
+def phrase_files():
+    """Words made plain by a cue, beside the training pictures of the same senses."""
+    return [
+        result(f"corpora/{entry.split('/')[0]}/phrases.parquet")
+        for entry in entries("visual", "train")
+    ]
+
+
+def definition_files(*sides):
+    """Definitions are written for what is asked about pictures: the dev and test queries."""
+    return [
+        result(f"definitions/{entry.replace('/', '.')}.jsonl")
+        for entry in entries("visual", *sides)
+    ]
+
+
+def definition_costs():
+    return [
+        file.removesuffix(".jsonl") + ".cost.json"
+        for file in definition_files("dev", "test")
+    ]
+
+
+def used(*names):
+    """Which of these corpora this run asks for."""
+    asked = {
+        entry.split("/")[0]
+        for task in ("textual", "visual")
+        for entry in entries(task, "train", "dev", "test")
+    }
+    return [name for name in names if name in asked]
+
+
+# Sets of pictures: rendered styles, and those that come with a corpus.
+PICTURE_CORPORA = used("vwsd", "image_semcor", "image_vwsd_kb")
+PICTURE_SETS = STYLES + PICTURE_CORPORA
+
+
+def picture_table(style):
+    return result(
+        f"pictures/{style}.parquet"
+        if style in STYLES
+        else f"corpora/{style}/pictures.parquet"
+    )
+
+
+INVENTORY = {
+    "senses": result("inventory/senses.parquet"),
+    "synsets": result("inventory/synsets.parquet"),
+}
+TEXT_FEATURES = expand(
+    result("embeddings/texts/shard-{shard}"),
+    shard=range(config["encoder"]["text_shards"]),
+)
+PICTURE_FEATURES = expand(result("embeddings/pictures/{style}"), style=PICTURE_SETS)
+
+PAIR = config["encoder"]["kind"] == "pair"
+TEXT_WEIGHTS = archive(config["encoder"]["text_dataset" if PAIR else "clip_weights"])
+IMAGE_WEIGHTS = archive(config["encoder"]["image_dataset" if PAIR else "clip_weights"])
+# A pair's image encoder comes with classes that are synsets.
+CLASSES = archive(config["encoder"]["classes_dataset"]) if PAIR else []
+FEATURES = {
+    "text_features": TEXT_FEATURES,
+    "picture_features": PICTURE_FEATURES,
+    "classes": CLASSES,
+}
+
+DATASETS = list(
+    dict.fromkeys(
+        [config["inventory"]["dataset"]]
+        + [config["pictures"]["styles"][style]["dataset"] for style in STYLES]
+        + [name for corpus in used(*CORPUS_DATASETS) for name in CORPUS_DATASETS[corpus]]
+        + [
+            config["encoder"][key]
+            for key in (
+                ("text_dataset", "image_dataset", "classes_dataset")
+                if PAIR
+                else ("clip_weights",)
+            )
+        ]
+    )
+)
+
+# The experiment that the others are compared with.
+MAIN = "main" if "main" in EXPERIMENTS else next(iter(TRAINED or EXPERIMENTS))
+# Corpora that say how much of them was left out.
+COUNTED_CORPORA = used(*CORPUS_DATASETS, "wordnet_examples")
+
+TEXTUAL_BENCHMARKS = list(map(settings.benchmark_of, entries("textual", "test")))
+VISUAL_BENCHMARKS = list(map(settings.benchmark_of, entries("visual", "test")))
+BENCHMARKS = TEXTUAL_BENCHMARKS + VISUAL_BENCHMARKS
+TEST_FILES = instance_files("textual", "test") + instance_files("visual", "test")
+TASKS = {name: "textual" for name in TEXTUAL_BENCHMARKS} | {
+    name: "visual" for name in VISUAL_BENCHMARKS
+}
+
+
+def of_benchmarks(pattern, benchmarks):
+    """A file a benchmark, with the wildcards experiment and seed left open."""
+    return [
+        result(pattern.replace("{benchmark}", benchmark)) for benchmark in benchmarks
+    ]
+
+
+def predictions_of(benchmarks):
+    return of_benchmarks(
+        "predictions/{experiment}/seed-{seed}/{benchmark}.jsonl", benchmarks
+    )
+
+
+def scores_of(benchmarks):
+    return of_benchmarks("scores/{experiment}/seed-{seed}/{benchmark}.json", benchmarks)
+
+
+def language_of(benchmark):
+    return benchmark[-2:] if benchmark.startswith("vwsd_") else "en"
+
+
+def official_of(benchmarks):
+    """The form that the official scorers read."""
+    return [
+        result(
+            "predictions/{experiment}/seed-{seed}/"
+            + (
+                f"{name}.key.txt"
+                if TASKS[name] == "textual"
+                else f"prediction.{name}.{language_of(name)}.txt"
+            )
+        )
+        for name in benchmarks
+    ]
+
+
+def benchmarks_of(experiment):
+    return TEXTUAL_BENCHMARKS if experiment in TEXTUAL_BASELINES else BENCHMARKS
+
+
+def runs(experiments):
+    """Each experiment with each of its seeds."""
+    return [
+        {"experiment": name, "seed": seed}
+        for name in experiments
+        for seed in settings.experiment_seeds(config, name)
+    ]
+
+
+def model_files():
+    return [
+        result("models/{experiment}/seed-{seed}/model.safetensors".format(**run))
+        for run in runs(TRAINED)
+    ]
+
+
+def metric_files():
+    return [
+        result("models/{experiment}/seed-{seed}/metrics.jsonl".format(**run))
+        for run in runs(TRAINED)
+    ]
+
+
+def prediction_files():
+    return [
+        file.format(**run)
+        for run in runs(EXPERIMENTS)
+        for file in predictions_of(benchmarks_of(run["experiment"]))
+    ]
+
+
+def score_files():
+    return [
+        file.format(**run)
+        for run in runs(EXPERIMENTS)
+        for file in scores_of(benchmarks_of(run["experiment"]))
+    ]
+
+
+def features_of_baseline(wildcards):
+    """Only zero_shot asks the frozen towers."""
+    baseline = EXPERIMENTS[wildcards.experiment]["baseline"]
+    return FEATURES | {"weights": TEXT_WEIGHTS} if baseline == "zero_shot" else {}
+
+
+def block_of(block):
+    """The block of the experiment that a job is about, for params."""
+    return lambda wildcards: settings.experiment_block(
+        config, wildcards.experiment, block
+    )

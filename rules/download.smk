@@ -1,0 +1,27 @@
+# Archives come from a mirror, from resources/by_hand/ or from their source, and are checked against the manifest.
+
+
+DATASET_OF_FILE = {dataset.file: dataset for dataset in MANIFEST.values()}
+
+
+localrules:
+    download,
+
+
+rule download:
+    output:
+        "resources/archives/{file}",
+    log:
+        "logs/download/{file}.log",
+    benchmark:
+        "logs/benchmarks/download/{file}.tsv"
+    wildcard_constraints:
+        file="|".join(map(re.escape, DATASET_OF_FILE)),
+    retries: 1
+    resources:
+        mem_mb=500,
+    params:
+        sha256=lambda wildcards: DATASET_OF_FILE[wildcards.file].sha256 or "",
+        version=lambda wildcards: DATASET_OF_FILE[wildcards.file].version,
+    script:
+        "../workflow_scripts/download.py"

@@ -1,0 +1,80 @@
+# Each distinct text and picture through its frozen tower, once.
+
+
+rule collect_texts:
+    input:
+        textual=instance_files("textual", "train", "dev", "test"),
+        visual=instance_files("visual", "dev", "test"),
+        phrases=phrase_files(),
+        definitions=definition_files("dev", "test"),
+        classes=CLASSES,
+        **INVENTORY,
+    output:
+        texts=result("texts/texts.parquet"),
+    log:
+        result("logs/collect_texts/collect_texts.log"),
+    benchmark:
+        result("benchmarks/collect_texts/collect_texts.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=fingerprint("polclip.corpora.texts"),
+    script:
+        "../workflow_scripts/collect_texts.py"
+
+
+rule embed_texts:
+    input:
+        texts=result("texts/texts.parquet"),
+        weights=TEXT_WEIGHTS,
+    output:
+        folder=directory(result("embeddings/texts/shard-{shard}")),
+    log:
+        result("logs/embed_texts/shard-{shard}.log"),
+    benchmark:
+        result("benchmarks/embed_texts/shard-{shard}.tsv")
+    conda:
+        "../environment.yaml"
+    threads: threads_of("embed")
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=GPUS,
+    params:
+        encoder=pick("encoder", "kind", "clip_architecture"),
+        shards=config["encoder"]["text_shards"],
+        code=fingerprint("polclip.encoders.embed"),
+    script:
+        "../workflow_scripts/embed_texts.py"
+
+
+rule embed_pictures:
+    input:
+        pictures=lambda wildcards: picture_table(wildcards.style),
+        files=result("pictures/{style}"),
+        weights=IMAGE_WEIGHTS,
+    output:
+        folder=directory(result("embeddings/pictures/{style}")),
+        skipped=result("embeddings/pictures/{style}.skipped.json"),
+    log:
+        result("logs/embed_pictures/{style}.log"),
+    benchmark:
+        result("benchmarks/embed_pictures/{style}.tsv")
+    wildcard_constraints:
+        style=one_of(PICTURE_SETS),
+    conda:
+        "../environment.yaml"
+    threads: threads_of("embed")
+    resources:
+        mem_mb=4000,
+        runtime=480,
+        gpu=GPUS,
+    params:
+        encoder=pick("encoder", "kind", "clip_architecture", "grid"),
+        code=fingerprint("polclip.encoders.embed"),
+    script:
+        "../workflow_scripts/embed_pictures.py"

@@ -1,0 +1,124 @@
+# Both tasks by one model, beside baselines: every candidate of every instance ranked, then scored.
+
+
+rule predict:
+    input:
+        model=result("models/{experiment}/seed-{seed}/model.safetensors"),
+        config=result("models/{experiment}/seed-{seed}/config.json"),
+        instances=TEST_FILES,
+        definitions=definition_files("test"),
+        **FEATURES,
+        **INVENTORY,
+    output:
+        predictions=predictions_of(BENCHMARKS),
+        official=official_of(BENCHMARKS),
+    log:
+        result("logs/predict/{experiment}.seed-{seed}.log"),
+    benchmark:
+        result("benchmarks/predict/{experiment}.seed-{seed}.tsv")
+    wildcard_constraints:
+        experiment=one_of(TRAINED),
+    conda:
+        "../environment.yaml"
+    threads: threads_of("predict")
+    resources:
+        mem_mb=8000,
+        runtime=120,
+        gpu=GPUS,
+    params:
+        tasks=[TASKS[name] for name in BENCHMARKS],
+        benchmarks=BENCHMARKS,
+        code=fingerprint("polclip.evaluation.predict"),
+    script:
+        "../workflow_scripts/predict.py"
+
+
+# `random` and `zero_shot` know both tasks.
+rule baseline:
+    input:
+        unpack(features_of_baseline),
+        instances=TEST_FILES,
+        definitions=definition_files("test"),
+        **INVENTORY,
+    output:
+        predictions=predictions_of(BENCHMARKS),
+        official=official_of(BENCHMARKS),
+    log:
+        result("logs/baseline/{experiment}.seed-{seed}.log"),
+    benchmark:
+        result("benchmarks/baseline/{experiment}.seed-{seed}.tsv")
+    wildcard_constraints:
+        experiment=one_of(OTHER_BASELINES),
+    conda:
+        "../environment.yaml"
+    threads: threads_of("predict")
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        baseline=lambda wildcards: EXPERIMENTS[wildcards.experiment]["baseline"],
+        tasks=[TASKS[name] for name in BENCHMARKS],
+        benchmarks=BENCHMARKS,
+        encoder=pick("encoder", "kind", "clip_architecture"),
+        code=fingerprint("polclip.evaluation.baselines"),
+    script:
+        "../workflow_scripts/baseline.py"
+
+
+use rule baseline as baseline_textual with:
+    input:
+        instances=instance_files("textual", "test"),
+        **INVENTORY,
+    output:
+        predictions=predictions_of(TEXTUAL_BENCHMARKS),
+        official=official_of(TEXTUAL_BENCHMARKS),
+    wildcard_constraints:
+        experiment=one_of(TEXTUAL_BASELINES),
+    params:
+        baseline=lambda wildcards: EXPERIMENTS[wildcards.experiment]["baseline"],
+        tasks=["textual"] * len(TEXTUAL_BENCHMARKS),
+        benchmarks=TEXTUAL_BENCHMARKS,
+        encoder={},
+        code=fingerprint("polclip.evaluation.baselines"),
+
+
+rule score:
+    input:
+        predictions=predictions_of(BENCHMARKS),
+        instances=TEST_FILES,
+    output:
+        scores=scores_of(BENCHMARKS),
+    log:
+        result("logs/score/{experiment}.seed-{seed}.log"),
+    benchmark:
+        result("benchmarks/score/{experiment}.seed-{seed}.tsv")
+    wildcard_constraints:
+        experiment=one_of(TRAINED + OTHER_BASELINES),
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        tasks=[TASKS[name] for name in BENCHMARKS],
+        benchmarks=BENCHMARKS,
+        evaluation=config["evaluation"],
+        code=fingerprint("polclip.evaluation.scores"),
+    script:
+        "../workflow_scripts/score.py"
+
+
+use rule score as score_textual with:
+    input:
+        predictions=predictions_of(TEXTUAL_BENCHMARKS),
+        instances=instance_files("textual", "test"),
+    output:
+        scores=scores_of(TEXTUAL_BENCHMARKS),
+    wildcard_constraints:
+        experiment=one_of(TEXTUAL_BASELINES),
+    params:
+        tasks=["textual"] * len(TEXTUAL_BENCHMARKS),
+        benchmarks=TEXTUAL_BENCHMARKS,
+        evaluation=config["evaluation"],
+        code=fingerprint("polclip.evaluation.scores"),

@@ -1,0 +1,268 @@
+# The inventory of senses, the corpora, the pictures.
+
+
+rule inventory:
+    input:
+        archive=archive(config["inventory"]["dataset"]),
+    output:
+        **INVENTORY,
+    log:
+        result("logs/inventory/inventory.log"),
+    benchmark:
+        result("benchmarks/inventory/inventory.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=fingerprint("polclip.inventory"),
+    script:
+        "../workflow_scripts/inventory.py"
+
+
+rule wordnet_examples:
+    input:
+        **INVENTORY,
+    output:
+        train=result("corpora/wordnet_examples/train.parquet"),
+        dev=result("corpora/wordnet_examples/dev.parquet"),
+        test=result("corpora/wordnet_examples/test.parquet"),
+        counts=result("corpora/wordnet_examples/counts.json"),
+    log:
+        result("logs/wordnet_examples/wordnet_examples.log"),
+    benchmark:
+        result("benchmarks/wordnet_examples/wordnet_examples.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=config["corpora"]["wordnet_examples"],
+        code=fingerprint("polclip.corpora.wordnet_examples"),
+    script:
+        "../workflow_scripts/wordnet_examples.py"
+
+
+rule semcor:
+    input:
+        archive=corpus_archives("semcor"),
+        **INVENTORY,
+    output:
+        train=result("corpora/semcor/train.parquet"),
+        counts=result("corpora/semcor/counts.json"),
+    log:
+        result("logs/semcor/semcor.log"),
+    benchmark:
+        result("benchmarks/semcor/semcor.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=20,
+    params:
+        code=fingerprint("polclip.corpora.semcor_tags"),
+    script:
+        "../workflow_scripts/semcor.py"
+
+
+UNIFIED_SETS = [
+    "ALL",
+    "senseval2",
+    "senseval3",
+    "semeval2007",
+    "semeval2013",
+    "semeval2015",
+]
+HARD_SETS = ["ALLamended", "S10amended", "42D", "hardEN", "softEN"]
+
+
+rule unified_wsd:
+    input:
+        archive=corpus_archives("unified_wsd"),
+        **INVENTORY,
+    output:
+        instances=expand(result("corpora/unified_wsd/{split}.parquet"), split=UNIFIED_SETS),
+        counts=result("corpora/unified_wsd/counts.json"),
+    log:
+        result("logs/unified_wsd/unified_wsd.log"),
+    benchmark:
+        result("benchmarks/unified_wsd/unified_wsd.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        sets=UNIFIED_SETS,
+        code=fingerprint("polclip.corpora.unified_wsd"),
+    script:
+        "../workflow_scripts/unified_wsd.py"
+
+
+# The same XML, so the same script.
+use rule unified_wsd as hard_benchmark with:
+    input:
+        archive=corpus_archives("hard_benchmark"),
+        **INVENTORY,
+    output:
+        instances=expand(result("corpora/hard_benchmark/{split}.parquet"), split=HARD_SETS),
+        counts=result("corpora/hard_benchmark/counts.json"),
+    log:
+        result("logs/hard_benchmark/hard_benchmark.log"),
+    benchmark:
+        result("benchmarks/hard_benchmark/hard_benchmark.tsv")
+    params:
+        sets=HARD_SETS,
+        code=fingerprint("polclip.corpora.unified_wsd"),
+
+
+rule vwsd_pictures:
+    input:
+        train=archive("vwsd_train"),
+        test=archive("vwsd_test_images"),
+    output:
+        folder=directory(result("pictures/vwsd")),
+        table=result("corpora/vwsd/pictures.parquet"),
+    log:
+        result("logs/vwsd_pictures/vwsd_pictures.log"),
+    benchmark:
+        result("benchmarks/vwsd_pictures/vwsd_pictures.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+        disk_mb=40000,
+    params:
+        code=fingerprint("polclip.corpora.vwsd"),
+    script:
+        "../workflow_scripts/vwsd_pictures.py"
+
+
+rule vwsd:
+    input:
+        train=archive("vwsd_train"),
+        test=archive("vwsd_test"),
+        pictures=result("corpora/vwsd/pictures.parquet"),
+    output:
+        train=result("corpora/vwsd/train.parquet"),
+        trial=result("corpora/vwsd/trial.parquet"),
+        en=result("corpora/vwsd/vwsd_en.parquet"),
+        it=result("corpora/vwsd/vwsd_it.parquet"),
+        fa=result("corpora/vwsd/vwsd_fa.parquet"),
+        counts=result("corpora/vwsd/counts.json"),
+    log:
+        result("logs/vwsd/vwsd.log"),
+    benchmark:
+        result("benchmarks/vwsd/vwsd.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=fingerprint("polclip.corpora.vwsd"),
+    script:
+        "../workflow_scripts/vwsd.py"
+
+
+rule image_senses:
+    input:
+        archives=lambda wildcards: corpus_archives(wildcards.corpus),
+        **INVENTORY,
+    output:
+        train=result("corpora/{corpus}/train.parquet"),
+        pictures=result("corpora/{corpus}/pictures.parquet"),
+        phrases=result("corpora/{corpus}/phrases.parquet"),
+        folder=directory(result("pictures/{corpus}")),
+        counts=result("corpora/{corpus}/counts.json"),
+    log:
+        result("logs/image_senses/{corpus}.log"),
+    benchmark:
+        result("benchmarks/image_senses/{corpus}.tsv")
+    wildcard_constraints:
+        corpus="image_semcor|image_vwsd_kb",
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=600,
+        disk_mb=250000,
+    params:
+        code=fingerprint("polclip.corpora.image_senses"),
+    script:
+        "../workflow_scripts/image_senses.py"
+
+
+rule render_pictures:
+    input:
+        archive=lambda wildcards: archive(
+            config["pictures"]["styles"][wildcards.style]["dataset"]
+        ),
+        **INVENTORY,
+    output:
+        folder=directory(result("pictures/{style}")),
+        table=result("pictures/{style}.parquet"),
+        skipped=result("pictures/{style}.skipped.json"),
+    log:
+        result("logs/render_pictures/{style}.log"),
+    benchmark:
+        result("benchmarks/render_pictures/{style}.tsv")
+    wildcard_constraints:
+        style=one_of(STYLES),
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        style=lambda wildcards: config["pictures"]["styles"][wildcards.style],
+        settings=pick("pictures", "size", "max_per_synset"),
+        code=fingerprint(
+            "polclip.corpora.picture_sets",
+            files=["corpora/tables/picture_senses.tsv", "corpora/tables/emoji_icons.tsv"],
+        ),
+    script:
+        "../workflow_scripts/render_pictures.py"
+
+
+rule picture_corpora:
+    input:
+        pictures=expand(result("pictures/{style}.parquet"), style=STYLES),
+        **INVENTORY,
+    output:
+        pictures=result("corpora/pictures/train.parquet"),
+        phrases=result("corpora/pictures/phrases.parquet"),
+        dev_style=result("corpora/dev_style/dev.parquet"),
+        dev_words=result("corpora/dev_words/dev.parquet"),
+        unseen_style=result("corpora/unseen_style/test.parquet"),
+        unseen_words=result("corpora/unseen_words/test.parquet"),
+        hard=result("corpora/hard/test.parquet"),
+        counts=result("corpora/pictures/counts.json"),
+    log:
+        result("logs/picture_corpora/picture_corpora.log"),
+    benchmark:
+        result("benchmarks/picture_corpora/picture_corpora.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=pick("pictures", "dev_families", "test_families", "split"),
+        code=fingerprint(
+            "polclip.corpora.visual_queries", files=["corpora/tables/phrases.tsv"]
+        ),
+    script:
+        "../workflow_scripts/picture_corpora.py"

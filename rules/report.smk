@@ -1,0 +1,140 @@
+# Tables, what it cost, what it came from, and the page.
+
+
+rule tables:
+    input:
+        scores=score_files(),
+        predictions=prediction_files(),
+        instances=TEST_FILES,
+        corpora=[
+            *instance_files("textual", "train", "dev", "test"),
+            *instance_files("visual", "dev", "test"),
+        ],
+    output:
+        scores=report(result("tables/scores.tsv"), caption="report/scores.rst"),
+        significance=report(
+            result("tables/significance.tsv"), caption="report/significance.rst"
+        ),
+        corpora=report(result("tables/corpora.tsv"), caption="report/corpora.rst"),
+    log:
+        result("logs/tables/tables.log"),
+    benchmark:
+        result("benchmarks/tables/tables.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        benchmarks=BENCHMARKS,
+        main=MAIN,
+        resamples=config["evaluation"]["resamples"],
+        seed=config["evaluation"]["seed"],
+        code=fingerprint("polclip.reporting.tables", "polclip.evaluation.significance"),
+    script:
+        "../workflow_scripts/tables.py"
+
+
+# The benchmark files of all jobs are beside the outputs and not among them: the tables stand for all that ran.
+rule costs:
+    input:
+        tables=rules.tables.output,
+        paid=definition_costs(),
+    output:
+        costs=report(result("costs.json"), caption="report/costs.rst"),
+    log:
+        result("logs/costs/costs.log"),
+    benchmark:
+        result("benchmarks/costs/costs.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        benchmarks=result("benchmarks"),
+        code=fingerprint("polclip.reporting.costs"),
+    script:
+        "../workflow_scripts/costs.py"
+
+
+rule provenance:
+    input:
+        tables=rules.tables.output,
+        archives=[archive(name) for name in DATASETS],
+        rendered=expand(result("pictures/{style}.skipped.json"), style=STYLES),
+        embedded=expand(
+            result("embeddings/pictures/{style}.skipped.json"), style=PICTURE_SETS
+        ),
+        counts=[result(f"corpora/{corpus}/counts.json") for corpus in COUNTED_CORPORA],
+    output:
+        provenance=result("provenance.json"),
+    log:
+        result("logs/provenance/provenance.log"),
+    benchmark:
+        result("benchmarks/provenance/provenance.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        config=config,
+        datasets=DATASETS,
+        code=fingerprint("polclip.provenance"),
+    script:
+        "../workflow_scripts/provenance.py"
+
+
+rule report:
+    input:
+        scores=rules.tables.output.scores,
+        significance=rules.tables.output.significance,
+        corpora=rules.tables.output.corpora,
+        costs=rules.costs.output.costs,
+        provenance=rules.provenance.output.provenance,
+        metrics=metric_files(),
+        predictions=prediction_files(),
+        instances=TEST_FILES,
+        pictures=[picture_table(style) for style in PICTURE_SETS],
+        **INVENTORY,
+    output:
+        page=report(result("report/index.html"), caption="report/page.rst"),
+    log:
+        result("logs/report/report.log"),
+    benchmark:
+        result("benchmarks/report/report.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        name=config["name"],
+        main=MAIN,
+        benchmarks=BENCHMARKS,
+        baselines=TEXTUAL_BASELINES + OTHER_BASELINES,
+        code=fingerprint("polclip.reporting.page"),
+    script:
+        "../workflow_scripts/report.py"
+
+
+rule check_setup:
+    log:
+        result("logs/check_setup/check_setup.log"),
+    benchmark:
+        result("benchmarks/check_setup/check_setup.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        datasets=DATASETS,
+    script:
+        "../workflow_scripts/check_setup.py"

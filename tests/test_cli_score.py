@@ -1,0 +1,94 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from polclip.cli import app
+
+GOLD = "d000.s000.t000 bat%1:05:00::\nd000.s000.t001 look_up%2:31:00:: look_up%2:35:01::\n"
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "gold.txt").write_text(GOLD)
+    (tmp_path / "right.txt").write_text(
+        "d000.s000.t001 look_up%2:35:01::\r\nd000.s000.t000 bat%1:05:00::\r\n"
+    )
+    (tmp_path / "half.txt").write_text("d000.s000.t000 bat%1:05:00::\n")
+    (tmp_path / "astray.txt").write_text("d000.s000.t000 bat%1:05:00::\nd000.s000.t009 bat%1:05:00::\n")
+    pictures = [f"{letter}.jpg" for letter in "abcdefghij"]
+    for folder in ("gold", "system"):
+        (tmp_path / folder).mkdir()
+    for language, gold in (("en", "a.jpg"), ("fa", "b.jpg")):
+        (tmp_path / "gold" / f"{language}.test.gold.txt").write_text(f"{gold}\n")
+        (tmp_path / "system" / f"prediction.{language}.txt").write_text("\t".join(pictures) + "\n")
+    return tmp_path
+
+
+def _run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_textual_json_is_an_object_a_prediction_file(files):
+    result = _run("score", "textual", files / "gold.txt", files / "right.txt", files / "half.txt", "--json")
+    right, half = map(json.loads, result.stdout.splitlines())
+    assert result.exit_code == 0
+    assert (right["f1"], right["n"], right["answered"]) == (100, 2, 2)
+    assert (half["precision"], half["recall"], half["answered"]) == (100, 50, 1)
+    assert half["f1"] == pytest.approx(200 / 3, abs=1e-4)
+    assert half["file"].endswith("half.txt") and half["subsets"]["v"]["recall"] == 0
+
+
+def test_visual_json_of_a_file_and_of_folders(files):
+    one = _run(
+        "score", "visual", files / "gold/fa.test.gold.txt", files / "system/prediction.fa.txt", "--json"
+    )
+    assert json.loads(one.stdout)["mrr"] == 50 and json.loads(one.stdout)["hr@1"] == 0
+    both = json.loads(_run("score", "visual", files / "gold", files / "system", "--json").stdout)
+    assert (both["hr@1"], both["mrr"], both["n"]) == (50, 75, 2)
+    assert both["languages"]["en"]["hr@1"] == 100
+
+
+def test_without_json_a_table_is_printed(files):
+    lines = _run("score", "textual", files / "gold.txt", files / "half.txt").stdout.splitlines()
+    assert lines[0].split() == ["file", "f1", "precision", "recall", "macro_f1", "n"]
+    assert lines[1].split()[1:] == ["66.67", "100.00", "50.00", "33.33", "2"]
+    assert len({len(line) for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("textual", "gold.txt", "astray.txt"),
+            "astray.txt:2: d000.s000.t009 is not an instance of the gold",
+        ),
+        (("textual", "gold.txt", "none.txt"), "none.txt cannot be read"),
+        (("visual", "gold", "system/prediction.en.txt"), "give two files, or two folders"),
+        (("visual", "gold/en.test.gold.txt", "gold.txt"), "2 lines"),
+        (("visual", "gold/en.test.gold.txt", "gold/fa.test.gold.txt"), "fa.test.gold.txt:1: the ranking"),
+        (("visual", "system", "gold"), "no file named like en.test.gold"),
+    ],
+)
+def test_what_the_user_can_mend_ends_with_code_2_and_one_sentence(files, arguments, message):
+    command, *paths = arguments
+    result = _run("score", command, *(files / path for path in paths))
+    assert result.exit_code == 2 and result.stdout == ""
+    assert (
+        message in result.stderr
+        and result.stderr.startswith("polclip: ")
+        and "Traceback" not in result.stderr
+    )
+
+
+def test_a_language_that_one_side_lacks_is_named(files):
+    (files / "system" / "prediction.fa.txt").unlink()
+    result = _run("score", "visual", files / "gold", files / "system")
+    assert result.exit_code == 2 and "a file for fa" in result.stderr
+
+
+def test_help_shows_the_forms(files):
+    text = _run("score", "textual", "--help").stdout
+    assert "instance_id sense_key [sense_key ...]" in " ".join(text.split())
+    assert "GOLD" in text and "PRED" in text and "Example: polclip score textual" in text
+    assert "textual" in _run("score", "--help").stdout

@@ -1,0 +1,463 @@
+"""The report page: its numbers are the inputs', its marks are right, it asks for nothing and runs nothing foreign."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+from report_fixture import BENCHMARKS, SENSES, build, read_scores, set_times
+
+from polclip.errors import UserError
+from polclip.files import read_json, read_json_lines, write_json, write_json_lines
+from polclip.records import TextualInstance, VisualInstance, read_records, write_records
+from polclip.reporting.costs import costs_by_rule
+from polclip.reporting.figures import over_seeds
+from polclip.reporting.gallery import chosen, textual_example, thumbnail
+from polclip.reporting.inputs import ReportInputs, ReportSettings
+from polclip.reporting.outcomes import wilson
+from polclip.reporting.page import write_report
+from polclip.reporting.summary import headline, score_table, verdict
+from polclip.reporting.tables import count_corpus, score_rows, write_scores, write_significance
+
+VOID = {"meta", "link", "img", "br", "hr", "input", "line", "path", "use"}
+
+
+class Node:
+    def __init__(self, tag: str, attributes: dict, parent: "Node | None"):
+        self.tag, self.attributes, self.parent = tag, attributes, parent
+        self.children: list[Node | str] = []
+
+    def text(self) -> str:
+        whole = "".join(child if isinstance(child, str) else child.text() for child in self.children)
+        return re.sub(r"\s+", " ", whole).strip()
+
+    def all(self, tag: str | None = None, **wanted: str) -> list["Node"]:
+        """Descendants by tag and by attribute; class_ matches one of the classes."""
+        found = []
+        for child in self.children:
+            if isinstance(child, Node):
+                fits = all(
+                    value in (child.attributes.get("class") or "").split()
+                    if name == "class_"
+                    else child.attributes.get(name.replace("_", "-")) == value
+                    for name, value in wanted.items()
+                )
+                found += [child] if fits and tag in (None, child.tag) else []
+                found += child.all(tag, **wanted)
+        return found
+
+    def one(self, tag: str | None = None, **wanted: str) -> "Node":
+        found = self.all(tag, **wanted)
+        assert len(found) == 1, f"{tag} {wanted}: {len(found)} found"
+        return found[0]
+
+
+class Tree(HTMLParser):
+    """Builds nodes and fails on a tag that is closed out of order."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.root = self.here = Node("root", {}, None)
+        self.feed(html)
+        assert self.here is self.root, f"<{self.here.tag}> is never closed"
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        node = Node(tag, dict(attrs), self.here)
+        self.here.children.append(node)
+        if tag not in VOID:
+            self.here = node
+
+    def handle_startendtag(self, tag: str, attrs: list) -> None:
+        self.here.children.append(Node(tag, dict(attrs), self.here))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.here.tag == tag, f"<{self.here.tag}> closed by </{tag}>"
+            self.here = self.here.parent
+
+    def handle_data(self, data: str) -> None:
+        self.here.children.append(data)
+
+
+def page_of(root: Path, inputs: ReportInputs, **settings: object) -> tuple[Node, str]:
+    write_report(
+        ReportSettings(name="fixture", picture_root=str(root), **settings), inputs, root / "index.html"
+    )
+    html = (root / "index.html").read_text(encoding="utf-8")
+    return Tree(html).root, html
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    return root, build(root)
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return page_of(*run)
+
+
+def test_the_tables_show_the_scores_that_were_given(page, run):
+    tree, _ = page
+    files = read_scores(run[1])
+    for task, benchmarks in (("textual", ["wordnet_examples"]), ("visual", ["unseen_style", "hard"])):
+        table = tree.one("section", id=task).all("table", class_="scores")[0]
+        metrics = ["f1"] if task == "textual" else ["hr@1", "mrr"]
+        for experiment in ("main", "text_only", "no_fusion", "zero_shot", "random"):
+            (row,) = [
+                row
+                for row in table.all("tr")
+                if row.all("th") and row.all("th")[0].text().startswith(experiment)
+            ]
+            cells = [cell.text() for cell in row.all("td")]
+            assert len(cells) == len(benchmarks) * len(metrics)
+            for cell, (benchmark, metric) in zip(
+                cells, [(b, m) for b in benchmarks for m in metrics], strict=True
+            ):
+                rows = [
+                    line
+                    for file in files
+                    if (file["experiment"], file["benchmark"]) == (experiment, benchmark)
+                    for line in file["rows"]
+                    if line["metric"] == metric and line["subset"] == "all"
+                ]
+                values = pd.Series([line["value"] for line in rows])
+                low, high = (sum(line[end] for line in rows) / len(rows) for end in ("ci_low", "ci_high"))
+                spread = f" ±{values.std(ddof=1):.1f}" if len(rows) > 1 else ""
+                assert cell.replace("±", " ±").replace("  ", " ") == (
+                    f"{values.mean():.1f}{spread}[{low:.1f}, {high:.1f}]"
+                )
+    assert "n 40" in tree.one("section", id="visual").all("thead")[0].text()
+
+
+def test_the_header_says_what_was_run_and_what_came_out(page, run):
+    tree, _ = page
+    hero = tree.one("header", class_="hero").text()
+    assert "fixture" in hero and "0123456789ab" in hero and "1, 2, 3" in hero
+    main = [f for f in read_scores(run[1]) if f["experiment"] == "main" and f["benchmark"] == "hard"]
+    mean = sum(f["rows"][0]["value"] for f in main) / 3
+    # Runs of white space, the unbreakable one too, are one space in `text()`.
+    assert f"{mean:.1f} % on hard" in tree.one("div", class_="headline").text()
+
+
+def test_the_date_is_that_of_the_newest_input(tmp_path):
+    inputs = build(tmp_path, count=12)
+    set_times(inputs, 1_600_000_000)
+    tree, _ = page_of(tmp_path, inputs)
+    assert tree.one("time").text() == "13 September 2020, 12:26 UTC"
+
+
+def test_the_same_inputs_give_the_same_bytes(run):
+    set_times(run[1], 1_600_000_000)
+    assert page_of(*run)[1] == page_of(*run)[1]
+
+
+def test_a_score_is_bold_only_where_its_interval_is_apart():
+    def rows(name, value, half):
+        return {
+            "experiment": name, "seed": 1, "task": "visual", "benchmark": "hard", "subset": "all",
+            "metric": "hr@1", "value": value, "ci_low": value - half, "ci_high": value + half, "n": 100,
+        }  # fmt: skip
+
+    apart = pd.DataFrame([rows("main", 80, 4), rows("no_fusion", 70, 4), rows("random", 10, 3)])
+    touching = pd.DataFrame([rows("main", 80, 4), rows("no_fusion", 73, 4), rows("random", 10, 3)])
+    for scores, best in ((apart, ["main"]), (touching, [])):
+        table = score_table(scores, "visual", "main", ["random"])
+        assert [key[0] for key, cell in table.cells.items() if cell.best] == best
+    assert (
+        "70.0 points above random" in headline([score_table(apart, "visual", "main", ["random"])], "main")[0]
+    )
+
+
+def test_a_paired_difference_is_put_into_words():
+    def test(difference: float, low: float, high: float) -> pd.Series:
+        names = {"experiment_a": "main", "experiment_b": "no_fusion"}
+        return pd.Series(names | {"difference": difference, "ci_low": low, "ci_high": high})
+
+    assert verdict(test(2.0, 0.5, 3.5)) == "main is better than no_fusion by 2.0 points [+0.5, +3.5]."
+    assert "no gain separable from noise, +2.0" in verdict(test(2.0, -0.5, 4.5))
+    assert "main is worse than no_fusion by 2.0 points" in verdict(test(-2.0, -3.0, -1.0))
+
+
+def test_gold_prediction_and_rivals_are_marked_by_sign_and_class(page, run):
+    tree, _ = page
+    _, inputs = run
+    cards = tree.one(id="visual-examples").all("article")
+    assert {card.attributes["data-benchmark"] for card in cards} == {"unseen_style", "hard"}
+    for card in cards:
+        name = card.attributes["data-benchmark"]
+        (instance,) = [
+            i
+            for i in read_records(inputs.instances[name], VisualInstance)
+            if i.instance_id == card.attributes["data-instance"]
+        ]
+        path = next(p for p in inputs.predictions if p.match(f"main/seed-1/{name}.jsonl"))
+        (ranking,) = [
+            p["candidates"] for p in read_json_lines(path) if p["instance_id"] == instance.instance_id
+        ]
+        tiles = card.all("li", class_="tile")
+        assert [tile.attributes["data-picture"] for tile in tiles] == ranking
+        for tile in tiles:
+            picture, marks = tile.attributes["data-picture"], tile.one("div", class_="badges").text()
+            for mark, expected in (
+                ("gold", picture == instance.gold),
+                ("pick", picture == ranking[0]),
+                ("rival", picture in instance.rivals),
+            ):
+                assert (mark in marks) == (mark in tile.attributes["class"].split()) == expected
+            assert ("gold" in tile.one("img").attributes["alt"]) == (picture == instance.gold)
+        right = ranking[0] == instance.gold
+        assert card.attributes["data-outcome"] == ("right" if right else "wrong")
+        assert ("✓ right" if right else "✗ wrong") in card.text()
+
+
+def test_examples_are_the_smallest_hashes_not_the_first_instances(run):
+    path = run[1].instances["hard"]
+    golds = {i.instance_id: i.gold for i in read_records(path, VisualInstance)}
+    answers = {key: gold if int(key[-1]) % 2 else "x" for key, gold in golds.items()}
+    first = chosen(path, VisualInstance, answers, 3, seed=0)
+    assert [right for _, right in first] == [True, False] * 3
+    assert first == chosen(path, VisualInstance, answers, 3, seed=0)
+    assert {i.instance_id for i, _ in first} != {
+        i.instance_id for i, _ in chosen(path, VisualInstance, answers, 3, 1)
+    }
+    none_wrong = chosen(path, VisualInstance, golds, 3, seed=0)
+    assert [right for _, right in none_wrong] == [True] * 3
+
+
+def test_a_sentence_shows_its_target_and_its_senses(page):
+    tree, _ = page
+    gloss = {key: text for _, key, text, _ in SENSES}
+    cards = tree.one(id="textual-examples").all("article")
+    assert cards
+    for card in cards:
+        word = card.one("h3").text().split()[0]
+        assert card.one("mark").text() == word
+        for sense in card.all("li", class_="sense"):
+            assert gloss[sense.attributes["data-sense"]] in sense.text()
+        gold = [s for s in card.all("li", class_="sense") if "✓ gold" in s.text()]
+        assert len(gold) == 1 and "gold" in gold[0].attributes["class"]
+        picked = card.all("li", class_="sense")[0]
+        assert "▲ pick" in picked.text()
+        assert (picked is gold[0]) == (card.attributes["data-outcome"] == "right")
+
+
+def test_a_gold_sense_is_shown_however_low_and_bars_follow_the_scores():
+    keys = [f"set%2:30:{place:02d}::" for place in range(9)]
+    instance = TextualInstance("i", "s", ["We", "set", "off"], 1, 2, "set", "v", keys, [keys[8]])
+    example = textual_example("b", instance, False, keys, [4.0 - place for place in range(9)], {}, most=3)
+    assert [sense.rank for sense in example.senses] == [1, 2, 3, 9]
+    assert example.hidden == 5 and (example.before, example.target, example.after) == ("We ", "set", " off")
+    assert [sense.width for sense in example.senses] == [100.0, 87.5, 75.0, 0.0]
+    unanswered = textual_example("b", instance, False, [], [], {})
+    assert unanswered.why == "no answer" and unanswered.senses[0].rank is None
+
+
+def test_the_page_asks_for_nothing_and_runs_only_its_own_script(page):
+    tree, html = page
+    for node in tree.all():
+        for name in ("src", "href", "xlink:href", "srcset", "action", "poster", "data"):
+            value = node.attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), f"{node.tag} {name}={value[:60]}"
+    style = tree.one("style").text()
+    assert "@import" not in style and "url(" not in style
+    assert re.search(r"default-src 'none'; .*script-src 'sha256-[\w+/]+=*'", html)
+    assert len(tree.all("script")) == 1
+    assert len(html) < 6_000_000
+
+
+def test_the_page_is_accessible(page):
+    tree, html = page
+    ids = [node.attributes["id"] for node in tree.all() if "id" in node.attributes]
+    assert len(ids) == len(set(ids))
+    for node in tree.all("a"):
+        assert node.attributes["href"][1:] in ids
+    assert all(image.attributes.get("alt") for image in tree.all("img"))
+    assert all(head.attributes.get("scope") for head in tree.all("th"))
+    assert all(table.all("caption") for table in tree.all("table"))
+    figures = [svg for svg in tree.all("svg") if svg.attributes.get("aria-hidden") != "true"]
+    assert figures and all(
+        svg.attributes["role"] == "img" and svg.attributes["aria-label"] for svg in figures
+    )
+    levels = [int(node.tag[1]) for node in tree.all() if re.fullmatch("h[1-6]", node.tag)]
+    assert levels[0] == 1 and all(
+        after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)
+    )
+    assert "prefers-color-scheme: dark" in html and "@media print" in html
+
+
+def test_figures_follow_the_theme(page):
+    _, html = page
+    drawn = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert "var(--s0)" in drawn and "var(--ink)" in drawn
+    assert not re.search("#0[ab]0[ab]0", drawn), "a stand-in colour was left in a figure"
+
+
+def test_hostile_text_stays_text(tmp_path):
+    inputs = build(tmp_path, count=12)
+    bad = '<script>alert("x")</script>'
+    rename = [
+        replace(i, word=bad, phrase=bad + "$x$")
+        for i in read_records(inputs.instances["hard"], VisualInstance)
+    ]
+    write_records(inputs.instances["hard"], VisualInstance, rename)
+    sentences = [
+        replace(i, tokens=[*i.tokens, bad])
+        for i in read_records(inputs.instances["wordnet_examples"], TextualInstance)
+    ]
+    write_records(inputs.instances["wordnet_examples"], TextualInstance, sentences)
+    provenance = read_json(inputs.provenance)
+    provenance["skipped"][0]["reason"] = provenance["config"]["name"] = bad
+    provenance["archives"][0]["licence"] = '"><img src=http://example.org/x>'
+    write_json(inputs.provenance, provenance)
+    scores = Path(inputs.scores)
+    scores.write_text(scores.read_text().replace("no_fusion", "<b>$no$</b>"))
+    tree, html = page_of(tmp_path, inputs)
+    assert len(tree.all("script")) == 1 and "alert" not in tree.one("script").text()
+    assert bad not in html and "&lt;script&gt;" in html
+    assert not [image for image in tree.all("img") if image.attributes["src"].startswith("http")]
+    assert bad in tree.one(id="visual-examples").all("q")[0].text()
+
+
+def test_parts_that_are_missing_leave_their_section_out(tmp_path):
+    inputs = build(tmp_path, count=12, textual_only=True)
+    tree, _ = page_of(tmp_path, inputs)
+    sections = {section.attributes["id"] for section in tree.all("section")}
+    assert "textual" in sections and not sections & {"visual", "gallery"}
+    bare, _ = page_of(tmp_path, ReportInputs(scores=inputs.scores))
+    assert [section.attributes["id"] for section in bare.all("section")] == ["textual"]
+    assert bare.one("h1").text() == "Run fixture"
+
+
+def test_a_broken_picture_is_a_named_gap(tmp_path):
+    inputs = build(tmp_path, count=12)
+    for path in (tmp_path / "pictures" / "noto").glob("*.png"):
+        path.write_bytes(b"no picture")
+    tree, _ = page_of(tmp_path, inputs)
+    lost = tree.one(id="visual-examples").all("span", class_="lost")
+    assert lost and all("no picture" in gap.attributes["aria-label"] for gap in lost)
+
+
+def test_a_thumbnail_is_a_small_square_on_white(tmp_path):
+    Image.new("RGBA", (300, 100), (0, 0, 0, 0)).save(tmp_path / "wide.png")
+    uri = thumbnail(tmp_path / "wide.png", 64)
+    with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as image:
+        assert image.size == (64, 64) and image.getpixel((32, 32)) == (255, 255, 255)
+    assert thumbnail(tmp_path / "absent.png", 64) is None
+
+
+def test_failures_add_up(page, run):
+    tree, _ = page
+    _, inputs = run
+    paths = [p for p in inputs.predictions if p.parts[-3] == "main" and p.stem == "hard"]
+    instances = {i.instance_id: i for i in read_records(inputs.instances["hard"], VisualInstance)}
+    wrong = [
+        (instances[p["instance_id"]], p["candidates"][0])
+        for path in paths
+        for p in read_json_lines(path)
+        if p["candidates"][0] != instances[p["instance_id"]].gold
+    ]
+    rivals = sum(answer in instance.rivals for instance, answer in wrong)
+    times = {
+        row.all("th")[0].text(): int(row.all("td")[-1].text())
+        for table in tree.one("section", id="failures").all("table", class_="bars")
+        if "when wrong" in table.one("caption").text()
+        for row in table.all("tbody")[0].all("tr")
+    }
+    assert times["another sense of the same word"] == rivals
+    assert wilson(0.5, 100) == pytest.approx((40.38, 59.62), abs=0.01)  # Wilson's interval of 50 in 100
+
+
+def test_seeds_are_averaged_before_they_are_compared():
+    runs = [
+        [{"step": 0, "loss": 1.0}, {"step": 1, "loss": 3.0}],
+        [{"step": 0, "loss": 2.0}, {"step": 1, "other": 9}],
+    ]
+    curve = over_seeds(runs, "loss")
+    assert curve.to_dict("list") == {
+        "step": [0.0, 1.0], "mean": [1.5, 3.0], "low": [1.0, 3.0], "high": [2.0, 3.0],
+    }  # fmt: skip
+    binned = over_seeds([[{"step": step, "loss": float(step)} for step in range(1000)]], "loss", bins=10)
+    assert len(binned) == 10 and binned["mean"][0] == pytest.approx(49.5)
+
+
+def test_scores_are_gathered_in_order_and_a_broken_file_is_named(tmp_path):
+    row = {"subset": "all", "metric": "f1", "value": 50.123456, "ci_low": 45, "ci_high": 55, "n": 9}
+    good = {"experiment": "main", "seed": 1, "task": "textual", "benchmark": "ALL", "rows": [row]}
+    write_json(tmp_path / "b.json", good)
+    write_json(tmp_path / "a.json", good | {"experiment": "lesk"})
+    write_scores([tmp_path / "b.json", tmp_path / "a.json"], tmp_path / "scores.tsv")
+    lines = (tmp_path / "scores.tsv").read_text().splitlines()
+    assert lines[0] == "experiment\tseed\ttask\tbenchmark\tsubset\tmetric\tvalue\tci_low\tci_high\tn"
+    assert lines[1] == "main\t1\ttextual\tALL\tall\tf1\t50.1235\t45.0\t55.0\t9" and lines[2].startswith(
+        "lesk"
+    )
+    write_json(tmp_path / "bad.json", {"experiment": "main"})
+    with pytest.raises(UserError, match=r"bad\.json: not a score file, 'seed' is missing"):
+        list(score_rows(tmp_path / "bad.json"))
+
+
+def test_the_main_experiment_is_tested_against_the_others(run, tmp_path):
+    _, inputs = run
+    write_significance(inputs.predictions, inputs.instances, "main", tmp_path / "tests.tsv", resamples=50)
+    tests = pd.read_csv(tmp_path / "tests.tsv", sep="\t")
+    assert set(tests["experiment_a"]) == {"main"} and len(tests) == 4 * (1 + 2 + 2)
+    means = (
+        pd.read_csv(inputs.scores, sep="\t").groupby(["experiment", "benchmark", "metric"])["value"].mean()
+    )
+    for _, test in tests[tests["benchmark"] == "hard"].iterrows():
+        a, b = (means[test[side], "hard", test["metric"]] for side in ("experiment_a", "experiment_b"))
+        assert test["difference"] == pytest.approx(a - b, abs=1e-3)
+
+
+def test_a_corpus_is_counted(tmp_path, run):
+    instances = [
+        VisualInstance("1", "en", "bat", "bat animal", ["a", "b"], "a"),
+        VisualInstance("2", "en", "bat", "bat animal", ["b", "c"], "x"),
+    ]
+    write_records(tmp_path / "v.parquet", VisualInstance, instances)
+    assert count_corpus(tmp_path / "v.parquet") == {
+        "sentences": 1, "instances": 2, "candidates_mean": 2.0, "gold_missing": 1, "images": 3,
+    }  # fmt: skip
+    textual = count_corpus(run[1].instances["wordnet_examples"])
+    assert textual["instances"] == 40 and textual["images"] == textual["gold_missing"] == 0
+    pictures = count_corpus(run[1].pictures[0])
+    assert pictures["images"] == len(SENSES) and pictures["instances"] == 0
+
+
+def test_costs_are_summed_by_rule(tmp_path):
+    header = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    for name, seconds, peak in (("train/main/seed-1", "60.5", "900.1"), ("train/main/seed-2", "30", "1200"),
+                                ("inventory", "0.1", "-")):  # fmt: skip
+        path = tmp_path / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(header + "\t".join([seconds, "0:00:01", peak, *["-"] * 7]) + "\n")
+    assert costs_by_rule(tmp_path, {"definitions": 0.42}) == [
+        {"rule": "train", "jobs": 2, "seconds": 90.5, "peak_mb": 1200.0, "usd": 0.0},
+        {"rule": "inventory", "jobs": 1, "seconds": 0.1, "peak_mb": 0.0, "usd": 0.0},
+        {"rule": "definitions", "jobs": 0, "seconds": 0.0, "peak_mb": 0.0, "usd": 0.42},
+    ]
+    (tmp_path / "other.tsv").write_text("a\tb\n1\t2\n")
+    with pytest.raises(UserError, match=r"other\.tsv: not a benchmark file"):
+        costs_by_rule(tmp_path)
+
+
+def test_refusals_name_what_to_do(tmp_path):
+    inputs = build(tmp_path, count=12)
+    moved = tmp_path / "elsewhere.jsonl"
+    write_json_lines(moved, [])
+    with pytest.raises(UserError, match=r"expected a file in a folder \{experiment\}/seed-\{number\}/"):
+        page_of(tmp_path, replace(inputs, predictions=[moved]))
+    Path(inputs.scores).write_text("experiment\tseed\n")
+    with pytest.raises(UserError, match="the columns task, benchmark"):
+        page_of(tmp_path, inputs)
+
+
+def test_all_benchmarks_of_the_fixture_are_on_the_page(page):
+    assert all(name in page[0].one("main").text() for name in BENCHMARKS)

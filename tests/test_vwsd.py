@@ -1,0 +1,92 @@
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from polclip.corpora import vwsd
+from polclip.errors import UserError
+from polclip.records import VisualInstance, read_records
+
+ARCHIVES = Path(__file__).parents[2] / "shared" / "data" / "archives"
+NAMES = [f"image.{number}.{'JPG' if number % 2 else 'png'}" for number in range(20)]
+LINES = [
+    "\t".join(["bat\u200e", "winged bat", *NAMES[:10]]),
+    "\t".join(["goal", "football goal", *NAMES[9:19]]),
+]
+GOLD = ["image.3.JPG", "image.10.png"]
+
+
+def _archive(folder, data=LINES, gold=GOLD, images=NAMES):
+    path = folder / "vwsd.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("vwsd/trial_v1/trial.data.v1.txt", "\r\n".join(data) + "\r\n")
+        archive.writestr("vwsd/trial_v1/trial.gold.v1.txt", "\r\n".join(gold))
+        archive.writestr("vwsd/fa.test.data.txt", "\n".join(data) + "\n")
+        archive.writestr("vwsd/fa.test.gold.txt", "\n".join(gold) + "\n")
+        for image in images:
+            archive.writestr(f"vwsd/trial_v1/trial_images_v1/{image}", b"")
+    return path
+
+
+def test_lines_become_instances(tmp_path):
+    counts = vwsd.build(_archive(tmp_path), "trial", "en", tmp_path / "out.parquet")
+    assert counts == {"instances": 2, "images": 19, "images_missing": 0, "instances_missing_gold_image": 0}
+    bat, goal = read_records(tmp_path / "out.parquet", VisualInstance)
+    assert (bat.instance_id, bat.language, bat.word, bat.phrase) == (
+        "vwsd.trial.en.0",
+        "en",
+        "bat",
+        "winged bat",
+    )
+    assert bat.candidates == [f"vwsd:trial/{name}" for name in NAMES[:10]]
+    assert goal.gold == "vwsd:trial/image.10.png" and goal.sense_key is None and goal.rivals == []
+    assert [i.language for i in vwsd.read_instances(tmp_path / "vwsd.zip", "test", "fa")] == ["fa", "fa"]
+
+
+def test_missing_pictures_are_counted(tmp_path):
+    path = _archive(tmp_path, images=[name for name in NAMES if name not in ("image.9.JPG", "image.3.JPG")])
+    counts = vwsd.build(path, "trial", "en", tmp_path / "out.parquet")
+    assert (counts["images_missing"], counts["instances_missing_gold_image"]) == (2, 1)
+    at_hand = {f"vwsd:trial/{name}" for name in NAMES[:10]}
+    assert vwsd.build(path, "trial", "en", tmp_path / "out.parquet", at_hand)["images_missing"] == 9
+
+
+@pytest.mark.parametrize(
+    ("data", "gold", "message"),
+    [
+        ([LINES[0], LINES[1] + "\textra.jpg"], GOLD, r"trial.data.v1.txt:2: 11 distinct images"),
+        ([LINES[0], LINES[1].replace("image.12.png", "image.11.JPG")], GOLD, r"data.v1.txt:2: 9 distinct"),
+        (LINES, ["image.3.JPG", "image.0.png"], r"trial.gold.v1.txt:2: 'image.0.png' is not one"),
+        (LINES, GOLD[:1], "2 lines and .* 1"),
+    ],
+)
+def test_lines_of_another_form_are_refused(tmp_path, data, gold, message):
+    with pytest.raises(UserError, match=message):
+        vwsd.build(_archive(tmp_path, data, gold), "trial", "en", tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_absent_texts_are_refused(tmp_path):
+    path = _archive(tmp_path)
+    with pytest.raises(UserError, match="no data of split test in it"):
+        vwsd.read_instances(path, "test", "it")
+    with pytest.raises(UserError, match="no data of split trial in fa"):
+        vwsd.read_instances(path, "trial", "fa")
+    with pytest.raises(UserError, match="Allowed: train trial test"):
+        vwsd.read_instances(path, "dev", "en")
+    with pytest.raises(UserError, match="not a readable zip"):
+        vwsd.read_instances(tmp_path / "none.zip", "test", "en")
+
+
+@pytest.mark.skipif(not ARCHIVES.is_dir(), reason="the public archives are not at ../shared")
+def test_public_texts_have_their_published_sizes(tmp_path):
+    test = [
+        vwsd.read_instances(ARCHIVES / "test.data.v1.1.gold.zip", "test", language)
+        for language in vwsd.LANGUAGES
+    ]
+    assert [len(instances) for instances in test] == [463, 305, 200]
+    assert not any("\u200e" in instance.word for instances in test for instance in instances)
+    train = ARCHIVES / "semeval-2023-task-1-V-WSD-train-v1.zip"
+    assert len(vwsd.read_instances(train, "train", "en")) == 12_869
+    counts = vwsd.build(train, "trial", "en", tmp_path / "out.parquet")
+    assert (counts["instances"], counts["images"], counts["images_missing"]) == (16, 160, 14)

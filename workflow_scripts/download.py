@@ -1,0 +1,12 @@
+"""Fetch one archive of the manifest."""
+
+from pathlib import Path
+
+from polclip.downloads.fetching import fetch
+from polclip.downloads.manifest import read_manifest
+from polclip.rule_log import rule_log
+
+with rule_log(snakemake):  # noqa: F821
+    manifest = read_manifest(Path(snakemake.scriptdir).parent / "rules" / "datasets.yaml")  # noqa: F821
+    (dataset,) = (entry for entry in manifest.values() if entry.file == snakemake.wildcards.file)  # noqa: F821
+    fetch(dataset, snakemake.output[0], snakemake.config["archives_mirror"] or None)  # noqa: F821

@@ -1,0 +1,19 @@
+"""One set of pictures through the frozen image encoder; what cannot be read is counted."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from polclip.devices import choose_device
+from polclip.encoders.embed import EncoderSettings, embed_pictures, image_encoder
+from polclip.rule_log import rule_log
+
+with rule_log(snakemake), TemporaryDirectory() as unpacked:
+    weights = snakemake.input.weights
+    settings = EncoderSettings(clip_weights=weights, **snakemake.params.encoder)
+    device = choose_device(snakemake.config["machine"]["device"], snakemake.threads)
+    embed_pictures(
+        snakemake.input.pictures,
+        image_encoder(settings, weights, Path(unpacked, "encoder"), device),
+        snakemake.output.folder,
+        snakemake.output.skipped,
+    )

@@ -1,0 +1,20 @@
+"""One shard of the texts through the frozen text encoder."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from polclip.devices import choose_device
+from polclip.encoders.embed import EncoderSettings, embed_texts, text_encoder
+from polclip.rule_log import rule_log
+
+with rule_log(snakemake), TemporaryDirectory() as unpacked:
+    weights = snakemake.input.weights
+    settings = EncoderSettings(clip_weights=weights, **snakemake.params.encoder)
+    device = choose_device(snakemake.config["machine"]["device"], snakemake.threads)
+    embed_texts(
+        snakemake.input.texts,
+        text_encoder(settings, weights, Path(unpacked, "encoder"), device),
+        snakemake.output.folder,
+        int(snakemake.wildcards.shard),
+        snakemake.params.shards,
+    )

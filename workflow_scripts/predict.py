@@ -1,0 +1,28 @@
+"""A trained model's ranking of every candidate of every benchmark."""
+
+from pathlib import Path
+
+from polclip.devices import choose_device
+from polclip.encoders.feature_store import FeatureStore
+from polclip.evaluation.predict import predict
+from polclip.evaluation.scores import write_official
+from polclip.inventory import Inventory
+from polclip.rule_log import rule_log
+
+with rule_log(snakemake):
+    given, tasks = snakemake.input, snakemake.params.tasks
+    predict(
+        Path(given.model).parent,
+        Inventory.read(given.senses, given.synsets),
+        FeatureStore(given.text_features),
+        FeatureStore(given.picture_features),
+        tasks=tasks,
+        instances=given.instances,
+        predictions=snakemake.output.predictions,
+        definitions=given.definitions,
+        device=choose_device(snakemake.config["machine"]["device"], snakemake.threads),
+    )
+    for task, benchmark, instances, predictions in zip(
+        tasks, snakemake.params.benchmarks, given.instances, snakemake.output.predictions, strict=True
+    ):
+        write_official(task, benchmark, instances, predictions, Path(predictions).parent)

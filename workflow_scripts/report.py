@@ -1,0 +1,23 @@
+"""Write the report page."""
+
+from polclip.reporting.inputs import ReportInputs, ReportSettings
+from polclip.reporting.page import write_report
+from polclip.rule_log import rule_log
+
+with rule_log(snakemake):  # noqa: F821
+    given, settings = snakemake.input, snakemake.params  # noqa: F821
+    inputs = ReportInputs(
+        scores=given.scores,
+        significance=given.significance,
+        corpora=given.corpora,
+        costs=given.costs,
+        provenance=given.provenance,
+        metrics=given.get("metrics", []),
+        predictions=given.predictions,
+        instances=dict(zip(settings.benchmarks, given.instances, strict=True)),
+        pictures=given.get("pictures", []),
+        senses=given.senses,
+        synsets=given.synsets,
+    )
+    what = ReportSettings(name=settings.name, main=settings.main, baselines=settings.baselines)
+    write_report(what, inputs, snakemake.output[0])  # noqa: F821

@@ -1,0 +1,16 @@
+"""WordNet's example sentences as a textual corpus."""
+
+from polclip.corpora.wordnet_examples import ExampleSettings, build
+from polclip.files import write_json
+from polclip.inventory import Inventory
+from polclip.rule_log import rule_log
+
+with rule_log(snakemake):
+    counts = build(
+        Inventory.read(snakemake.input.senses, snakemake.input.synsets),
+        snakemake.output.train,
+        snakemake.output.dev,
+        snakemake.output.test,
+        ExampleSettings(**snakemake.params.settings),
+    )
+    write_json(snakemake.output.counts, counts)
