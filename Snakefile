@@ -1,5 +1,5 @@
-# PolCLIP, from archives to a report. Settings: config.yaml, with a preset over it (--configfile presets/demo.yaml).
-# Each step is a rule of the same name as its script and its log folder; rules/ is read in the order of the data.
+# PolCLIP, from archives to a report. Settings: config.yaml, a preset over it (--configfile presets/demo.yaml).
+# A step is a rule, its script and its log folder by one name; rules/ are included in the order of the data.
 
 
 configfile: workflow.source_path("config.yaml")
@@ -18,7 +18,6 @@ include: "rules/report.smk"
 wildcard_constraints:
     corpus=r"[A-Za-z0-9_-]+",
     split=r"[A-Za-z0-9_-]+",
-    style=r"[A-Za-z0-9_-]+",
     experiment=r"[A-Za-z0-9_-]+",
     seed=r"\d+",
     shard=r"\d+",
@@ -39,7 +38,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        rules.scores.input,
+        score_files(),
         rules.report.output,
 
 

@@ -20,6 +20,7 @@ def choose_device(requested: str, threads: int = 1) -> str:
     if requested == "cuda" and not there:
         raise UserError(
             "machine.device is cuda, and torch finds no GPU here: run this step on a machine with one "
-            "(snakemake --workflow-profile profiles/slurm sends it to a cluster), or set machine.device: cpu, which is slow."
+            "(snakemake --workflow-profile profiles/slurm sends it to a cluster), or set "
+            "machine.device: cpu, which is slow."
         )
     return "cuda" if there and requested != "cpu" else "cpu"

@@ -3,11 +3,11 @@
 import ast
 import hashlib
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
+from types import MappingProxyType
 
 from polclip.downloads.checks import read_record
 from polclip.downloads.manifest import Dataset
@@ -17,17 +17,27 @@ from polclip.settings import digest
 PACKAGE = Path(__file__).resolve().parent
 # What the numbers depend on; the lock file pins the rest.
 PACKAGES = (
-    "torch", "torchvision", "transformers", "tokenizers", "timm", "open_clip_torch", "numpy", "scipy", "pandas",
-    "pyarrow", "nltk", "pillow", "resvg_py", "safetensors", "openai", "snakemake",
+    "torch", "torchvision", "transformers", "tokenizers", "timm", "open_clip_torch", "numpy", "scipy",
+    "pandas", "pyarrow", "nltk", "pillow", "resvg_py", "safetensors", "openai", "snakemake",
 )  # fmt: skip
+# What the counts of a corpus say was left out, or will cost points whoever answers.
+LEFT_OUT = {
+    "target_not_found": "the sentence does not hold the target word",
+    "monosemous": "the word has one sense",
+    "left_out": "more than max_train_instances",
+    "gold_missing": "the gold is not among the candidates (kept)",
+    "no_candidates": "the lemma is not in the inventory (kept)",
+    "images_missing": "the picture is missing",
+    "instances_missing_gold_image": "the gold picture is missing (kept)",
+}
 
 
 def fingerprint(*modules: str, files: Iterable[str] = ()) -> str:
-    """Sixteen hexadecimal digits that stand for what these modules do, and all that they import inside polclip.
+    """Sixteen hexadecimal digits that stand for what these modules and their imports inside polclip do.
 
-    modules: dotted names (`polclip.inventory`). Comments, docstrings and layout do not count; imports are followed
-    statically, those inside functions too. files: data beside the code, relative to the package, by content.
-    A module that does not exist raises FileNotFoundError.
+    modules: dotted names (`polclip.inventory`). Comments, docstrings and layout do not count; imports are
+    followed statically, those inside functions too. files: data beside the code, relative to the package, by
+    content. A module that does not exist raises FileNotFoundError.
     """
     whole = hashlib.sha256()
     for name in sorted(_with_imports(modules)):
@@ -35,6 +45,17 @@ def fingerprint(*modules: str, files: Iterable[str] = ()) -> str:
     for file in sorted(files):
         whole.update(f"{file}:{sha256(PACKAGE / file)}\n".encode())
     return whole.hexdigest()[:16]
+
+
+def script_fingerprint(script: str | Path, files: Iterable[str] = ()) -> str:
+    """The fingerprint of all that a rule's script imports of polclip.
+
+    `polclip.rule_log` is left out: what a rule says changes nothing that it writes. The script itself is not
+    part of it, since Snakemake watches it.
+    """
+    tree = ast.parse(Path(script).read_text(encoding="utf-8"), str(script))
+    imports = {name for node in ast.walk(tree) for name in _imported(node, "", Path(script))}
+    return fingerprint(*(imports - {f"{PACKAGE.name}.rule_log"}), files=files)
 
 
 def _with_imports(modules: Iterable[str]) -> set[str]:
@@ -114,12 +135,29 @@ def write_provenance(
     config: Mapping,
     archives: Iterable[tuple[Dataset, str | Path]],
     skipped: Mapping[str, str | Path],
+    counts: Mapping[str, str | Path] = MappingProxyType({}),
 ) -> None:
     """Write versions, archives, settings and what was skipped as one JSON object.
 
-    archives: entries of the manifest and where their files lie. skipped: step to a JSON file that counts by reason.
+    archives: entries of the manifest and where their files lie. skipped: step to a JSON file that counts by
+    reason. counts: corpus to its JSON file of counts, or of counts by part, of which `LEFT_OUT` is taken.
     A checksum is the manifest's or the one recorded at download: 195 GB are not read again for it.
     """
+    rows = [
+        {"step": step, "reason": reason, "count": count}
+        for step, path in skipped.items()
+        for reason, count in read_json(path).items()
+    ]
+    for corpus, path in counts.items():
+        of_parts = read_json(path)
+        if not any(isinstance(value, dict) for value in of_parts.values()):
+            of_parts = {"": of_parts}
+        rows += [
+            {"step": f"{corpus} {part}".strip(), "reason": LEFT_OUT[name], "count": count}
+            for part, counted in of_parts.items()
+            for name, count in counted.items()
+            if name in LEFT_OUT
+        ]
     write_json(
         output,
         {
@@ -127,12 +165,7 @@ def write_provenance(
             "archives": [_archive(dataset, Path(path)) for dataset, path in archives],
             "config": dict(config),
             "config_digest": digest(config),
-            "skipped": [
-                {"step": step, "reason": reason, "count": count}
-                for step, path in skipped.items()
-                for reason, count in Counter(read_json(path)).items()
-                if count
-            ],
+            "skipped": [row for row in rows if row["count"]],
         },
     )
 

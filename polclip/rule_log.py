@@ -34,7 +34,8 @@ def rule_log(snakemake) -> Iterator[logging.Logger]:
     except Exception as error:
         root.error("%s", traceback.format_exc())
         print(
-            f"{snakemake.rule} failed: {type(error).__name__}: {error} (the whole story: {path})", file=sys.stderr
+            f"{snakemake.rule} failed: {type(error).__name__}: {error} (the whole story: {path})",
+            file=sys.stderr,
         )
         raise SystemExit(1) from None
     finally:

@@ -101,7 +101,10 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
     if datasets:
         for place, name in _named_datasets(config):
             if name not in datasets:
-                yield f"{place}: {name!r} is no data set{_close(name, datasets)}; allowed: the names in rules/datasets.yaml."
+                yield (
+                    f"{place}: {name!r} is no data set{_close(name, datasets)}; "
+                    "allowed: the names in rules/datasets.yaml."
+                )
     styles = config["pictures"]["styles"]
     families = sorted({style["family"] for style in styles.values()})
     for key in ("dev_families", "test_families"):
@@ -151,7 +154,10 @@ def _sentences(error: ValidationError) -> Iterator[str]:
     elif error.validator == "propertyNames" or "propertyNames" in map(str, error.schema_path):
         yield f"{place}: {value!r} cannot be a name there; allowed: letters, digits, _ and -, a letter first."
     else:
-        yield f"{place}: {value!r} is not allowed{_hint(value, schema)}; allowed: {_allowed(schema)}. {_how_to_write(keys)}"
+        yield (
+            f"{place}: {value!r} is not allowed{_hint(value, schema)}; allowed: {_allowed(schema)}. "
+            f"{_how_to_write(keys)}"
+        )
 
 
 _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false",

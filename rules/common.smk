@@ -8,9 +8,7 @@ from pathlib import Path
 # The package is this folder's: it need not be installed, and scripts in environments of their own find it too.
 sys.path.insert(0, workflow.basedir)
 os.environ.update(
-    PYTHONPATH=os.pathsep.join(
-        filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")])
-    )
+    PYTHONPATH=os.pathsep.join(filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")]))
 )
 
 from snakemake.exceptions import WorkflowError
@@ -18,7 +16,7 @@ from snakemake.exceptions import WorkflowError
 from polclip import settings
 from polclip.downloads.manifest import read_manifest
 from polclip.errors import UserError
-from polclip.provenance import fingerprint
+from polclip.provenance import script_fingerprint
 
 try:
     MANIFEST = read_manifest(Path(workflow.basedir, "rules", "datasets.yaml"))
@@ -31,13 +29,9 @@ EXPERIMENTS = config["experiments"]
 TRAINED = [name for name, own in EXPERIMENTS.items() if "baseline" not in own]
 # Baselines that rank senses and know nothing of pictures answer the textual benchmarks alone.
 TEXTUAL_BASELINES = [
-    name
-    for name, own in EXPERIMENTS.items()
-    if own.get("baseline") in settings.TEXTUAL_BASELINES
+    name for name, own in EXPERIMENTS.items() if own.get("baseline") in settings.TEXTUAL_BASELINES
 ]
-OTHER_BASELINES = [
-    name for name in EXPERIMENTS if name not in TRAINED + TEXTUAL_BASELINES
-]
+OTHER_BASELINES = [name for name in EXPERIMENTS if name not in TRAINED + TEXTUAL_BASELINES]
 GPUS = 0 if config["machine"]["device"] == "cpu" else 1
 
 # The archives of corpora that are read, not rendered.
@@ -62,6 +56,11 @@ def archive(dataset):
 
 def corpus_archives(corpus):
     return [archive(name) for name in CORPUS_DATASETS[corpus]]
+
+
+def code_of(script, files=()):
+    """For params: an edit of what the script uses of the package reruns its rule, one of a comment does not."""
+    return script_fingerprint(Path(workflow.basedir, "workflow_scripts", f"{script}.py"), files)
 
 
 def one_of(names):
@@ -97,16 +96,13 @@ def phrase_files():
 def definition_files(*sides):
     """Definitions are written for what is asked about pictures: the dev and test queries."""
     return [
-        result(f"definitions/{entry.replace('/', '.')}.jsonl")
+        result(f"definitions/{'.'.join(entry.split('/'))}.jsonl")
         for entry in entries("visual", *sides)
     ]
 
 
 def definition_costs():
-    return [
-        file.removesuffix(".jsonl") + ".cost.json"
-        for file in definition_files("dev", "test")
-    ]
+    return [file.removesuffix(".jsonl") + ".cost.json" for file in definition_files("dev", "test")]
 
 
 def used(*names):
@@ -126,9 +122,7 @@ PICTURE_SETS = STYLES + PICTURE_CORPORA
 
 def picture_table(style):
     return result(
-        f"pictures/{style}.parquet"
-        if style in STYLES
-        else f"corpora/{style}/pictures.parquet"
+        f"pictures/{style}.parquet" if style in STYLES else f"corpora/{style}/pictures.parquet"
     )
 
 
@@ -161,9 +155,7 @@ DATASETS = list(
         + [
             config["encoder"][key]
             for key in (
-                ("text_dataset", "image_dataset", "classes_dataset")
-                if PAIR
-                else ("clip_weights",)
+                ("text_dataset", "image_dataset", "classes_dataset") if PAIR else ("clip_weights",)
             )
         ]
     )
@@ -185,15 +177,11 @@ TASKS = {name: "textual" for name in TEXTUAL_BENCHMARKS} | {
 
 def of_benchmarks(pattern, benchmarks):
     """A file a benchmark, with the wildcards experiment and seed left open."""
-    return [
-        result(pattern.replace("{benchmark}", benchmark)) for benchmark in benchmarks
-    ]
+    return [result(pattern.replace("{benchmark}", benchmark)) for benchmark in benchmarks]
 
 
 def predictions_of(benchmarks):
-    return of_benchmarks(
-        "predictions/{experiment}/seed-{seed}/{benchmark}.jsonl", benchmarks
-    )
+    return of_benchmarks("predictions/{experiment}/seed-{seed}/{benchmark}.jsonl", benchmarks)
 
 
 def scores_of(benchmarks):
@@ -270,6 +258,4 @@ def features_of_baseline(wildcards):
 
 def block_of(block):
     """The block of the experiment that a job is about, for params."""
-    return lambda wildcards: settings.experiment_block(
-        config, wildcards.experiment, block
-    )
+    return lambda wildcards: settings.experiment_block(config, wildcards.experiment, block)

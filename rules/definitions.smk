@@ -3,9 +3,9 @@
 
 rule write_definitions:
     input:
+        **INVENTORY,
         instances=result("corpora/{corpus}/{split}.parquet"),
         released=archive("dgpt_corpus") if config["definitions"]["source"] == "released" else [],
-        **INVENTORY,
     output:
         definitions=result("definitions/{corpus}.{split}.jsonl"),
         cost=result("definitions/{corpus}.{split}.cost.json"),
@@ -21,6 +21,6 @@ rule write_definitions:
         runtime=240,
     params:
         settings=config["definitions"],
-        code=fingerprint("polclip.definitions.write"),
+        code=code_of("write_definitions"),
     script:
         "../workflow_scripts/write_definitions.py"

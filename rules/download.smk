@@ -12,14 +12,18 @@ rule download:
     output:
         "resources/archives/{file}",
     log:
-        "logs/download/{file}.log",
+        result("logs/download/{file}.log"),
     benchmark:
-        "logs/benchmarks/download/{file}.tsv"
+        result("benchmarks/download/{file}.tsv")
     wildcard_constraints:
         file="|".join(map(re.escape, DATASET_OF_FILE)),
     retries: 1
+    conda:
+        "../environment.yaml"
+    threads: 1
     resources:
         mem_mb=500,
+        runtime=600,
     params:
         sha256=lambda wildcards: DATASET_OF_FILE[wildcards.file].sha256 or "",
         version=lambda wildcards: DATASET_OF_FILE[wildcards.file].version,

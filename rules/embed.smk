@@ -3,12 +3,12 @@
 
 rule collect_texts:
     input:
+        **INVENTORY,
         textual=instance_files("textual", "train", "dev", "test"),
         visual=instance_files("visual", "dev", "test"),
         phrases=phrase_files(),
         definitions=definition_files("dev", "test"),
         classes=CLASSES,
-        **INVENTORY,
     output:
         texts=result("texts/texts.parquet"),
     log:
@@ -22,7 +22,7 @@ rule collect_texts:
         mem_mb=4000,
         runtime=30,
     params:
-        code=fingerprint("polclip.corpora.texts"),
+        code=code_of("collect_texts"),
     script:
         "../workflow_scripts/collect_texts.py"
 
@@ -47,7 +47,7 @@ rule embed_texts:
     params:
         encoder=pick("encoder", "kind", "clip_architecture"),
         shards=config["encoder"]["text_shards"],
-        code=fingerprint("polclip.encoders.embed"),
+        code=code_of("embed_texts"),
     script:
         "../workflow_scripts/embed_texts.py"
 
@@ -75,6 +75,6 @@ rule embed_pictures:
         gpu=GPUS,
     params:
         encoder=pick("encoder", "kind", "clip_architecture", "grid"),
-        code=fingerprint("polclip.encoders.embed"),
+        code=code_of("embed_pictures"),
     script:
         "../workflow_scripts/embed_pictures.py"

@@ -3,12 +3,12 @@
 
 rule predict:
     input:
+        **FEATURES,
+        **INVENTORY,
         model=result("models/{experiment}/seed-{seed}/model.safetensors"),
         config=result("models/{experiment}/seed-{seed}/config.json"),
         instances=TEST_FILES,
         definitions=definition_files("test"),
-        **FEATURES,
-        **INVENTORY,
     output:
         predictions=predictions_of(BENCHMARKS),
         official=official_of(BENCHMARKS),
@@ -28,7 +28,7 @@ rule predict:
     params:
         tasks=[TASKS[name] for name in BENCHMARKS],
         benchmarks=BENCHMARKS,
-        code=fingerprint("polclip.evaluation.predict"),
+        code=code_of("predict"),
     script:
         "../workflow_scripts/predict.py"
 
@@ -37,9 +37,9 @@ rule predict:
 rule baseline:
     input:
         unpack(features_of_baseline),
+        **INVENTORY,
         instances=TEST_FILES,
         definitions=definition_files("test"),
-        **INVENTORY,
     output:
         predictions=predictions_of(BENCHMARKS),
         official=official_of(BENCHMARKS),
@@ -60,15 +60,15 @@ rule baseline:
         tasks=[TASKS[name] for name in BENCHMARKS],
         benchmarks=BENCHMARKS,
         encoder=pick("encoder", "kind", "clip_architecture"),
-        code=fingerprint("polclip.evaluation.baselines"),
+        code=code_of("baseline"),
     script:
         "../workflow_scripts/baseline.py"
 
 
 use rule baseline as baseline_textual with:
     input:
-        instances=instance_files("textual", "test"),
         **INVENTORY,
+        instances=instance_files("textual", "test"),
     output:
         predictions=predictions_of(TEXTUAL_BENCHMARKS),
         official=official_of(TEXTUAL_BENCHMARKS),
@@ -79,7 +79,7 @@ use rule baseline as baseline_textual with:
         tasks=["textual"] * len(TEXTUAL_BENCHMARKS),
         benchmarks=TEXTUAL_BENCHMARKS,
         encoder={},
-        code=fingerprint("polclip.evaluation.baselines"),
+        code=code_of("baseline"),
 
 
 rule score:
@@ -104,7 +104,7 @@ rule score:
         tasks=[TASKS[name] for name in BENCHMARKS],
         benchmarks=BENCHMARKS,
         evaluation=config["evaluation"],
-        code=fingerprint("polclip.evaluation.scores"),
+        code=code_of("score"),
     script:
         "../workflow_scripts/score.py"
 
@@ -121,4 +121,4 @@ use rule score as score_textual with:
         tasks=["textual"] * len(TEXTUAL_BENCHMARKS),
         benchmarks=TEXTUAL_BENCHMARKS,
         evaluation=config["evaluation"],
-        code=fingerprint("polclip.evaluation.scores"),
+        code=code_of("score"),

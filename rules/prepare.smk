@@ -17,7 +17,7 @@ rule inventory:
         mem_mb=2000,
         runtime=10,
     params:
-        code=fingerprint("polclip.inventory"),
+        code=code_of("inventory"),
     script:
         "../workflow_scripts/inventory.py"
 
@@ -42,15 +42,15 @@ rule wordnet_examples:
         runtime=10,
     params:
         settings=config["corpora"]["wordnet_examples"],
-        code=fingerprint("polclip.corpora.wordnet_examples"),
+        code=code_of("wordnet_examples"),
     script:
         "../workflow_scripts/wordnet_examples.py"
 
 
 rule semcor:
     input:
-        archive=corpus_archives("semcor"),
         **INVENTORY,
+        archive=corpus_archives("semcor"),
     output:
         train=result("corpora/semcor/train.parquet"),
         counts=result("corpora/semcor/counts.json"),
@@ -65,7 +65,7 @@ rule semcor:
         mem_mb=4000,
         runtime=20,
     params:
-        code=fingerprint("polclip.corpora.semcor_tags"),
+        code=code_of("semcor"),
     script:
         "../workflow_scripts/semcor.py"
 
@@ -83,8 +83,8 @@ HARD_SETS = ["ALLamended", "S10amended", "42D", "hardEN", "softEN"]
 
 rule unified_wsd:
     input:
-        archive=corpus_archives("unified_wsd"),
         **INVENTORY,
+        archive=corpus_archives("unified_wsd"),
     output:
         instances=expand(result("corpora/unified_wsd/{split}.parquet"), split=UNIFIED_SETS),
         counts=result("corpora/unified_wsd/counts.json"),
@@ -100,7 +100,7 @@ rule unified_wsd:
         runtime=10,
     params:
         sets=UNIFIED_SETS,
-        code=fingerprint("polclip.corpora.unified_wsd"),
+        code=code_of("unified_wsd"),
     script:
         "../workflow_scripts/unified_wsd.py"
 
@@ -108,8 +108,8 @@ rule unified_wsd:
 # The same XML, so the same script.
 use rule unified_wsd as hard_benchmark with:
     input:
-        archive=corpus_archives("hard_benchmark"),
         **INVENTORY,
+        archive=corpus_archives("hard_benchmark"),
     output:
         instances=expand(result("corpora/hard_benchmark/{split}.parquet"), split=HARD_SETS),
         counts=result("corpora/hard_benchmark/counts.json"),
@@ -119,7 +119,7 @@ use rule unified_wsd as hard_benchmark with:
         result("benchmarks/hard_benchmark/hard_benchmark.tsv")
     params:
         sets=HARD_SETS,
-        code=fingerprint("polclip.corpora.unified_wsd"),
+        code=code_of("unified_wsd"),
 
 
 rule vwsd_pictures:
@@ -141,7 +141,7 @@ rule vwsd_pictures:
         runtime=120,
         disk_mb=40000,
     params:
-        code=fingerprint("polclip.corpora.vwsd"),
+        code=code_of("vwsd_pictures"),
     script:
         "../workflow_scripts/vwsd_pictures.py"
 
@@ -169,15 +169,15 @@ rule vwsd:
         mem_mb=2000,
         runtime=10,
     params:
-        code=fingerprint("polclip.corpora.vwsd"),
+        code=code_of("vwsd"),
     script:
         "../workflow_scripts/vwsd.py"
 
 
 rule image_senses:
     input:
-        archives=lambda wildcards: corpus_archives(wildcards.corpus),
         **INVENTORY,
+        archives=lambda wildcards: corpus_archives(wildcards.corpus),
     output:
         train=result("corpora/{corpus}/train.parquet"),
         pictures=result("corpora/{corpus}/pictures.parquet"),
@@ -198,17 +198,15 @@ rule image_senses:
         runtime=600,
         disk_mb=250000,
     params:
-        code=fingerprint("polclip.corpora.image_senses"),
+        code=code_of("image_senses"),
     script:
         "../workflow_scripts/image_senses.py"
 
 
 rule render_pictures:
     input:
-        archive=lambda wildcards: archive(
-            config["pictures"]["styles"][wildcards.style]["dataset"]
-        ),
         **INVENTORY,
+        archive=lambda wildcards: archive(config["pictures"]["styles"][wildcards.style]["dataset"]),
     output:
         folder=directory(result("pictures/{style}")),
         table=result("pictures/{style}.parquet"),
@@ -228,8 +226,8 @@ rule render_pictures:
     params:
         style=lambda wildcards: config["pictures"]["styles"][wildcards.style],
         settings=pick("pictures", "size", "max_per_synset"),
-        code=fingerprint(
-            "polclip.corpora.picture_sets",
+        code=code_of(
+            "render_pictures",
             files=["corpora/tables/picture_senses.tsv", "corpora/tables/emoji_icons.tsv"],
         ),
     script:
@@ -238,8 +236,8 @@ rule render_pictures:
 
 rule picture_corpora:
     input:
-        pictures=expand(result("pictures/{style}.parquet"), style=STYLES),
         **INVENTORY,
+        pictures=expand(result("pictures/{style}.parquet"), style=STYLES),
     output:
         pictures=result("corpora/pictures/train.parquet"),
         phrases=result("corpora/pictures/phrases.parquet"),
@@ -260,9 +258,7 @@ rule picture_corpora:
         mem_mb=2000,
         runtime=10,
     params:
-        settings=pick("pictures", "dev_families", "test_families", "split"),
-        code=fingerprint(
-            "polclip.corpora.visual_queries", files=["corpora/tables/phrases.tsv"]
-        ),
+        settings=pick("pictures", "dev_families", "test_families") | config["pictures"]["split"],
+        code=code_of("picture_corpora", files=["corpora/tables/phrases.tsv"]),
     script:
         "../workflow_scripts/picture_corpora.py"

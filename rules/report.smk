@@ -12,9 +12,7 @@ rule tables:
         ],
     output:
         scores=report(result("tables/scores.tsv"), caption="report/scores.rst"),
-        significance=report(
-            result("tables/significance.tsv"), caption="report/significance.rst"
-        ),
+        significance=report(result("tables/significance.tsv"), caption="report/significance.rst"),
         corpora=report(result("tables/corpora.tsv"), caption="report/corpora.rst"),
     log:
         result("logs/tables/tables.log"),
@@ -31,7 +29,7 @@ rule tables:
         main=MAIN,
         resamples=config["evaluation"]["resamples"],
         seed=config["evaluation"]["seed"],
-        code=fingerprint("polclip.reporting.tables", "polclip.evaluation.significance"),
+        code=code_of("tables"),
     script:
         "../workflow_scripts/tables.py"
 
@@ -55,7 +53,7 @@ rule costs:
         runtime=5,
     params:
         benchmarks=result("benchmarks"),
-        code=fingerprint("polclip.reporting.costs"),
+        code=code_of("costs"),
     script:
         "../workflow_scripts/costs.py"
 
@@ -65,9 +63,7 @@ rule provenance:
         tables=rules.tables.output,
         archives=[archive(name) for name in DATASETS],
         rendered=expand(result("pictures/{style}.skipped.json"), style=STYLES),
-        embedded=expand(
-            result("embeddings/pictures/{style}.skipped.json"), style=PICTURE_SETS
-        ),
+        embedded=expand(result("embeddings/pictures/{style}.skipped.json"), style=PICTURE_SETS),
         counts=[result(f"corpora/{corpus}/counts.json") for corpus in COUNTED_CORPORA],
     output:
         provenance=result("provenance.json"),
@@ -84,13 +80,14 @@ rule provenance:
     params:
         config=config,
         datasets=DATASETS,
-        code=fingerprint("polclip.provenance"),
+        code=code_of("provenance"),
     script:
         "../workflow_scripts/provenance.py"
 
 
 rule report:
     input:
+        **INVENTORY,
         scores=rules.tables.output.scores,
         significance=rules.tables.output.significance,
         corpora=rules.tables.output.corpora,
@@ -100,7 +97,6 @@ rule report:
         predictions=prediction_files(),
         instances=TEST_FILES,
         pictures=[picture_table(style) for style in PICTURE_SETS],
-        **INVENTORY,
     output:
         page=report(result("report/index.html"), caption="report/page.rst"),
     log:
@@ -118,16 +114,15 @@ rule report:
         main=MAIN,
         benchmarks=BENCHMARKS,
         baselines=TEXTUAL_BASELINES + OTHER_BASELINES,
-        code=fingerprint("polclip.reporting.page"),
+        code=code_of("report"),
     script:
         "../workflow_scripts/report.py"
 
 
+# Without outputs it runs whenever it is asked for; a benchmark file would count as one.
 rule check_setup:
     log:
         result("logs/check_setup/check_setup.log"),
-    benchmark:
-        result("benchmarks/check_setup/check_setup.tsv")
     conda:
         "../environment.yaml"
     threads: 1

@@ -12,12 +12,12 @@ TRAINING_CORPORA = {
 
 rule align_towers:
     input:
+        **FEATURES,
+        **INVENTORY,
         weights=TEXT_WEIGHTS,
         pictures_train=TRAINING_CORPORA["pictures_train"],
         phrases=TRAINING_CORPORA["phrases"],
         visual_dev=TRAINING_CORPORA["visual_dev"],
-        **FEATURES,
-        **INVENTORY,
     output:
         folder=directory(result("towers/seed-{seed}")),
     log:
@@ -34,17 +34,17 @@ rule align_towers:
     params:
         settings=config["alignment"] if PAIR else {},
         encoder=pick("encoder", "kind", "clip_architecture"),
-        code=fingerprint("polclip.training.alignment"),
+        code=code_of("align_towers"),
     script:
         "../workflow_scripts/align_towers.py"
 
 
 rule train:
     input:
-        towers=result("towers/seed-{seed}"),
         **FEATURES,
         **TRAINING_CORPORA,
         **INVENTORY,
+        towers=result("towers/seed-{seed}"),
     output:
         model=result("models/{experiment}/seed-{seed}/model.safetensors"),
         config=result("models/{experiment}/seed-{seed}/config.json"),
@@ -65,6 +65,6 @@ rule train:
     params:
         model=block_of("model"),
         training=block_of("training"),
-        code=fingerprint("polclip.training.loop"),
+        code=code_of("train"),
     script:
         "../workflow_scripts/train.py"

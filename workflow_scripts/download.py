@@ -6,7 +6,7 @@ from polclip.downloads.fetching import fetch
 from polclip.downloads.manifest import read_manifest
 from polclip.rule_log import rule_log
 
-with rule_log(snakemake):  # noqa: F821
-    manifest = read_manifest(Path(snakemake.scriptdir).parent / "rules" / "datasets.yaml")  # noqa: F821
-    (dataset,) = (entry for entry in manifest.values() if entry.file == snakemake.wildcards.file)  # noqa: F821
-    fetch(dataset, snakemake.output[0], snakemake.config["archives_mirror"] or None)  # noqa: F821
+with rule_log(snakemake):
+    manifest = read_manifest(Path(snakemake.scriptdir).parent / "rules" / "datasets.yaml")
+    (dataset,) = (entry for entry in manifest.values() if entry.file == snakemake.wildcards.file)
+    fetch(dataset, snakemake.output[0], snakemake.config["archives_mirror"] or None)

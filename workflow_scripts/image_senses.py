@@ -1,4 +1,4 @@
-"""A corpus whose senses come with pictures: its instances and phrases, and its pictures unpacked and listed."""
+"""A corpus whose senses come with pictures: instances, phrases, and its pictures unpacked."""
 
 from polclip.corpora.image_senses import build
 from polclip.inventory import Inventory

@@ -12,11 +12,7 @@ with rule_log(snakemake):
     write_provenance(
         snakemake.output.provenance,
         snakemake.params.config,
-        archives=zip(
-            (manifest[name] for name in snakemake.params.datasets), snakemake.input.archives, strict=True
-        ),
-        skipped={
-            f"{rule} {Path(path).name.split('.')[0]}": path for rule, paths in named.items() for path in paths
-        },
+        archives=zip((manifest[name] for name in snakemake.params.datasets), snakemake.input.archives, strict=True),
+        skipped={f"{rule} {Path(path).name.split('.')[0]}": path for rule, paths in named.items() for path in paths},
         counts={Path(path).parent.name: path for path in snakemake.input.counts},
     )

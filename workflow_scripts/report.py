@@ -4,8 +4,8 @@ from polclip.reporting.inputs import ReportInputs, ReportSettings
 from polclip.reporting.page import write_report
 from polclip.rule_log import rule_log
 
-with rule_log(snakemake):  # noqa: F821
-    given, settings = snakemake.input, snakemake.params  # noqa: F821
+with rule_log(snakemake):
+    given, settings = snakemake.input, snakemake.params
     inputs = ReportInputs(
         scores=given.scores,
         significance=given.significance,
@@ -20,4 +20,4 @@ with rule_log(snakemake):  # noqa: F821
         synsets=given.synsets,
     )
     what = ReportSettings(name=settings.name, main=settings.main, baselines=settings.baselines)
-    write_report(what, inputs, snakemake.output[0])  # noqa: F821
+    write_report(what, inputs, snakemake.output[0])

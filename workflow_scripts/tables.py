@@ -3,8 +3,8 @@
 from polclip.reporting.tables import write_corpora, write_scores, write_significance
 from polclip.rule_log import rule_log
 
-with rule_log(snakemake):  # noqa: F821
-    given, settings, output = snakemake.input, snakemake.params, snakemake.output  # noqa: F821
+with rule_log(snakemake):
+    given, settings, output = snakemake.input, snakemake.params, snakemake.output
     instances = dict(zip(settings.benchmarks, given.instances, strict=True))
     write_scores(given.scores, output.scores)
     write_significance(

@@ -27,6 +27,4 @@ with rule_log(snakemake):
         settings=TrainingSettings(**snakemake.params.training),
         seed=int(snakemake.wildcards.seed),
         device=choose_device(snakemake.config["machine"]["device"], snakemake.threads),
-        # Outputs are deleted before each attempt, so the state to resume from lies elsewhere.
-        resume="resources/resume",
     )

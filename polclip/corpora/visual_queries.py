@@ -46,7 +46,9 @@ def read_phrases(inventory: Inventory, path: Path = TABLES / "phrases.tsv") -> l
     phrases = []
     for number, row in enumerate(table.itertuples(), start=2):
         if not inventory.has(row.sense_key):
-            raise UserError(f"{path.name}:{number}: unknown sense key {row.sense_key!r} of the word {row.word!r}.")
+            raise UserError(
+                f"{path.name}:{number}: unknown sense key {row.sense_key!r} of the word {row.word!r}."
+            )
         word = row.word.replace("_", " ")
         synset_id = inventory.sense(row.sense_key).synset_id
         phrases.append(Phrase(word, f"{word} {row.cue}", row.sense_key, synset_id))

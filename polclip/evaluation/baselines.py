@@ -1,13 +1,15 @@
 """Systems that learn nothing: random, the first sense, Lesk. Each ranks every candidate of every instance."""
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nltk.wsd import lesk as nltk_lesk
 
+from polclip.files import write_json_lines
 from polclip.inventory import Inventory
-from polclip.records import Prediction, TextualInstance, VisualInstance
+from polclip.records import Prediction, TextualInstance, VisualInstance, read_records
+from polclip.selection import fraction
 
 
 def random_order(
@@ -16,7 +18,7 @@ def random_order(
     """Every candidate with a score in [0, 1) that depends on seed, instance and candidate alone."""
     for instance in instances:
         scores = {
-            candidate: _fraction(f"{seed}:{instance.instance_id}:{candidate}")
+            candidate: fraction(f"{instance.instance_id}:{candidate}", seed)
             for candidate in instance.candidates
         }
         ranking = sorted(scores, key=scores.__getitem__, reverse=True)
@@ -59,5 +61,43 @@ def lesk(instances: Iterable[TextualInstance], inventory: Inventory) -> Iterator
         yield Prediction(instance.instance_id, [gloss.sense_key for gloss in ranking], scores)
 
 
-def _fraction(text: str) -> float:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+def predict_baseline(
+    baseline: str,
+    inventory: Inventory,
+    *,
+    tasks: Sequence[str],
+    instances: Sequence[str | Path],
+    predictions: Sequence[str | Path],
+    definitions: Sequence[str | Path] = (),
+    seed: int = 0,
+    text_features: Sequence[str | Path] | None = None,
+    picture_features: Sequence[str | Path] | None = None,
+    classes: str | Path | None = None,
+    encoder: dict | None = None,
+    weights: str | Path | None = None,
+) -> None:
+    """Write a baseline's predictions for several benchmarks, a JSON Lines file each.
+
+    Args:
+        baseline: random, first_sense, lesk or zero_shot.
+        tasks: textual or visual, by benchmark; first_sense and lesk know only the first.
+        instances, predictions: Parquet files read and JSON Lines files written, in the same order.
+        definitions, text_features, picture_features, classes, encoder, weights: read by zero_shot alone.
+    """
+    if baseline == "zero_shot":  # the others need no torch, whose import takes seconds
+        from polclip.encoders.feature_store import FeatureStore
+        from polclip.evaluation.zero_shot import ZeroShot, zero_shot
+
+        stores = FeatureStore(text_features), FeatureStore(picture_features)
+        system = ZeroShot(encoder, inventory, *stores, classes, weights)
+    for task, source, target in zip(tasks, instances, predictions, strict=True):
+        if baseline == "zero_shot":
+            ranking = zero_shot(task, system, source, list(definitions))
+        else:
+            records = read_records(source, TextualInstance if task == "textual" else VisualInstance)
+            ranking = {
+                "random": lambda records: random_order(records, seed),
+                "first_sense": first_sense,
+                "lesk": lambda records: lesk(records, inventory),
+            }[baseline](records)
+        write_json_lines(target, map(vars, ranking))

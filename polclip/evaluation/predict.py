@@ -1,23 +1,27 @@
 """Predictions of a trained model: candidates with their scores, best first (MODEL.md step 10)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from polclip.corpora.texts import read_definitions
 from polclip.encoders.feature_store import FeatureStore
+from polclip.files import write_json_lines
 from polclip.inventory import Inventory
 from polclip.model.polclip import PolCLIP
 from polclip.records import Prediction, VisualInstance
 from polclip.training.batches import represent_glosses
-from polclip.training.corpora import TextualCorpus, gloss_ids, image_tokens
+from polclip.training.corpora import TextualCorpus, gloss_ids, read_queries, tokens_of
 
 PICTURES_AT_ONCE = 64
+LOWEST = -4.0  # below any sum of two cosines
 
 
-def ranked(instance_id: str, candidates: Sequence[str], scores: np.ndarray) -> Prediction:
+def ranked(instance_id: str, candidates: Sequence[str], scores: Sequence[float]) -> Prediction:
     """Candidates by falling score; equal scores keep the order of the candidates."""
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-np.asarray(scores), kind="stable")
     return Prediction(instance_id, [candidates[k] for k in order], [float(scores[k]) for k in order])
 
 
@@ -35,10 +39,10 @@ def rank_words(
     place = np.full(len(corpus.synsets), -1)
     place[used] = np.arange(len(used))
     glosses = represent_glosses(model, texts, gloss_ids(inventory, [corpus.synsets[k] for k in used])).matched
-    words = model.word_in_context(corpus.target[rows], corpus.sentence[rows])
+    words = model.word_in_context(*corpus.rows(rows, model.device))
     predictions = []
     for word, k in zip(words, rows, strict=True):
-        scores = (glosses[place[corpus.candidates[k]]] @ word).numpy()
+        scores = (glosses[place[corpus.candidates[k]]] @ word).cpu().numpy()
         predictions.append(ranked(corpus.instances[k].instance_id, corpus.instances[k].candidates, scores))
     return predictions
 
@@ -49,24 +53,49 @@ def rank_queries(
 ) -> list[Prediction]:
     """Rank the pictures of visual instances by t . (i + m_i); each distinct picture is run once.
 
-    A candidate without features (missing or broken picture) is ranked last, with score -inf written as -4.
+    A candidate without features (missing or broken picture) is ranked last, with the score LOWEST.
     """
     ids = sorted({p for query, _ in queries for p in query.candidates if p in pictures})
     place = {picture_id: k for k, picture_id in enumerate(ids)}
     images = torch.cat(
         [
-            model.image(image_tokens(pictures, ids[k : k + PICTURES_AT_ONCE], pictures.has_classes)).matched
+            model.image(tokens_of(pictures, ids[k : k + PICTURES_AT_ONCE], model.device)).matched
             for k in range(0, len(ids), PICTURES_AT_ONCE)
         ]
     )
-    phrases = model.phrase(torch.from_numpy(texts.pooled([text for _, text in queries])))
+    phrases = model.phrase(torch.from_numpy(texts.pooled([text for _, text in queries])).to(model.device))
     predictions = []
     for phrase, (query, _) in zip(phrases, queries, strict=True):
-        scores = np.array(
-            [float(images[place[p]] @ phrase) if p in place else LOWEST for p in query.candidates]
-        )
+        cosines = (images @ phrase).cpu().numpy()
+        scores = [cosines[place[p]] if p in place else LOWEST for p in query.candidates]
         predictions.append(ranked(query.instance_id, query.candidates, scores))
     return predictions
 
 
-LOWEST = -4.0  # below any sum of two cosines
+def predict(
+    model: str | Path,
+    inventory: Inventory,
+    texts: FeatureStore,
+    pictures: FeatureStore,
+    *,
+    tasks: Sequence[str],
+    instances: Sequence[str | Path],
+    predictions: Sequence[str | Path],
+    definitions: Sequence[str | Path],
+    device: str,
+) -> None:
+    """Write the predictions of a model folder for several benchmarks, a JSON Lines file each.
+
+    Args:
+        tasks: textual or visual, by benchmark.
+        instances, predictions: Parquet files read and JSON Lines files written, in the same order.
+        definitions: JSON Lines files with the definitions of the visual instances.
+    """
+    loaded = PolCLIP.from_pretrained(model).to(device)
+    known = read_definitions(definitions)
+    for task, source, target in zip(tasks, instances, predictions, strict=True):
+        if task == "textual":
+            ranking = rank_words(loaded, TextualCorpus.read([source], inventory, texts), inventory, texts)
+        else:
+            ranking = rank_queries(loaded, read_queries([source], known), texts, pictures)
+        write_json_lines(target, map(vars, ranking))

@@ -52,7 +52,6 @@ class ModelSettings:
     momentum: float | None = 0.995  # None: the targets are the online heads
     temperature: float = 0.05  # where a learned one starts
     learn_temperature: bool = True
-    pictures: bool = True  # False: trained on text alone
 
 
 class Tokens(NamedTuple):
@@ -125,11 +124,15 @@ class PolCLIP(nn.Module):
                 SelfAttentionBlock(width, settings.heads, dropout) for _ in range(settings.shared_blocks)
             )
         if settings.sig:
-            self.read_text = nn.Sequential(nn.LayerNorm(towers.text_width), nn.Linear(towers.text_width, width))
+            self.read_text = nn.Sequential(
+                nn.LayerNorm(towers.text_width), nn.Linear(towers.text_width, width)
+            )
             self.sig = Generator(width, towers.embed, settings.heads, settings.own_blocks, dropout)
         if settings.isg:
             self.read_image = nn.Sequential(
-                nn.LayerNorm(towers.image_width), nn.Dropout(towers.channel_dropout), nn.Linear(towers.image_width, width)
+                nn.LayerNorm(towers.image_width),
+                nn.Dropout(towers.channel_dropout),
+                nn.Linear(towers.image_width, width),
             )
             self.isg = Generator(width, towers.embed, settings.heads, settings.own_blocks, dropout)
         if settings.fusion:
@@ -138,6 +141,10 @@ class PolCLIP(nn.Module):
             torch.tensor(1 / settings.temperature).log(), requires_grad=settings.learn_temperature
         )
         self.momentum = None if settings.momentum is None else MomentumCopy(self.heads, settings.momentum)
+
+    @property
+    def device(self) -> torch.device:
+        return self.log_scale.device
 
     @property
     def scale(self) -> Tensor:
@@ -204,7 +211,9 @@ class PolCLIP(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json`; the momentum copies belong to training and stay behind."""
-        weights = {name: t.contiguous() for name, t in self.state_dict().items() if not name.startswith("momentum.")}
+        weights = {
+            name: t.contiguous() for name, t in self.state_dict().items() if not name.startswith("momentum.")
+        }
         config = {"towers": asdict(self.towers), "model": asdict(self.settings)}
         with complete_or_absent(Path(folder) / "model.safetensors") as temporary:
             save_file(weights, temporary)

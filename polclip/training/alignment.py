@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from polclip.corpora.texts import captions_of, gloss_text, text_id
+from polclip.encoders.clip import clip_projections
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.files import complete_or_absent, write_json, write_json_lines
@@ -55,11 +56,6 @@ def class_embeddings(inventory: Inventory, texts: FeatureStore, classes: list[st
     """The text tower's unit vectors of the image classes' glosses [classes, w], the concepts of ConSE."""
     ids = [text_id(gloss_text(inventory.synset(synset_id))) for synset_id in classes]
     return torch.nn.functional.normalize(torch.from_numpy(texts.pooled(ids)), dim=-1)
-
-
-def hit_rate(scores: list[Tensor], golds: list[int]) -> float:
-    """Percent of queries whose gold has the highest score."""
-    return 100 * float(np.mean([int(s.argmax()) == gold for s, gold in zip(scores, golds, strict=True)]))
 
 
 class QueryRanking:
@@ -120,7 +116,9 @@ def align(
     if not training:
         raise UserError(f"No training picture with features in {pictures_path}.")
     synset_ids = sorted(names)
-    captions = [[text_id(t) for t in captions_of(inventory.synset(s), inventory, names[s])] for s in synset_ids]
+    captions = [
+        [text_id(t) for t in captions_of(inventory.synset(s), inventory, names[s])] for s in synset_ids
+    ]
     place = {synset_id: k for k, synset_id in enumerate(synset_ids)}
     starts = np.cumsum([0, *map(len, captions)])
     text = torch.from_numpy(texts.pooled([c for of_synset in captions for c in of_synset]))
@@ -192,6 +190,18 @@ def align(
     progress.close()
     heads.load_state_dict(kept)
     save_heads(folder, heads, towers, lines)
+
+
+def copy_clip_heads(folder: str | Path, architecture: str, weights: str | Path) -> None:
+    """Write a CLIP's own projections as heads: its towers are aligned already."""
+    text, image = clip_projections(architecture, str(weights))
+    towers = TowerSettings(
+        kind="clip", text_width=text.shape[0], image_width=image.shape[0], embed=text.shape[1]
+    )
+    heads = Heads(towers)
+    heads.text.projection.data.copy_(text)
+    heads.image.projection.data.copy_(image)
+    save_heads(folder, heads, towers, [])
 
 
 def save_heads(folder: str | Path, heads: Heads, towers: TowerSettings, lines: list[dict]) -> None:

@@ -13,7 +13,7 @@ from polclip.inventory import Inventory
 from polclip.model.losses import same_id
 from polclip.model.polclip import Labels, PolCLIP, Represented, Tokens
 from polclip.records import Phrase, Picture
-from polclip.training.corpora import TextualCorpus, gloss_ids, image_tokens, text_tokens
+from polclip.training.corpora import TextualCorpus, gloss_ids, tokens_of
 
 CHUNK = 32
 
@@ -21,6 +21,8 @@ CHUNK = 32
 def shuffled(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Rows of one batch after the other, every row once a pass, without end."""
     left = np.empty(0, dtype=int)
+    while batch == 0:
+        yield left
     while True:
         while len(left) < batch:
             left = np.concatenate([left, rng.permutation(count)])
@@ -58,7 +60,7 @@ class Step(NamedTuple):
 def make_step(
     words: np.ndarray,
     senses: list[str],
-    textual: TextualCorpus | None,
+    textual: TextualCorpus,
     visual: SenseCorpus | None,
     inventory: Inventory,
     texts: FeatureStore,
@@ -66,6 +68,7 @@ def make_step(
     pictures_per_sense: int,
     own_candidates: bool,
     rng: np.random.Generator,
+    device: torch.device,
 ) -> Step:
     """Join textual instances and senses with pictures into one batch, labelled by synset id.
 
@@ -89,14 +92,14 @@ def make_step(
     of_images = [synset for _, synset in shown]
     return Step(
         words=words,
-        phrases=torch.from_numpy(texts.pooled(drawn)) if drawn else torch.zeros(0, texts.width),
+        phrases=torch.from_numpy(texts.pooled(drawn)).to(device),
         gloss_ids=gloss_ids(inventory, synsets),
-        images=image_tokens(pictures, [p for p, _ in shown], pictures.has_classes) if shown else None,
+        images=tokens_of(pictures, [p for p, _ in shown], device) if shown else None,
         labels=Labels(
-            gloss_of_image=same_id(synsets, of_images),
-            gloss_of_context=same_id(contexts, synsets),
-            candidates=candidates,
-            image_of_context=same_id(contexts, of_images),
+            gloss_of_image=same_id(synsets, of_images).to(device),
+            gloss_of_context=same_id(contexts, synsets).to(device),
+            candidates=candidates.to(device),
+            image_of_context=same_id(contexts, of_images).to(device),
         ),
     )
 
@@ -106,10 +109,10 @@ def represent_glosses(model: PolCLIP, texts: FeatureStore, ids: list[str]) -> Re
     lengths = np.array([len(texts.states(i)) for i in ids])
     order = np.argsort(lengths, kind="stable")
     parts = [
-        model.gloss(text_tokens(texts, [ids[k] for k in order[start : start + CHUNK]]))
+        model.gloss(tokens_of(texts, [ids[k] for k in order[start : start + CHUNK]], model.device))
         for start in range(0, len(order), CHUNK)
     ]
-    back = torch.from_numpy(np.argsort(order, kind="stable"))
+    back = torch.from_numpy(np.argsort(order, kind="stable")).to(model.device)
     plain, generated, fused = zip(*parts, strict=True)
     return Represented(
         torch.cat(plain)[back],

@@ -33,6 +33,10 @@ class TextualCorpus:
     def __len__(self) -> int:
         return len(self.instances)
 
+    def rows(self, rows: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Target and sentence states of some instances, both [n, w], as `PolCLIP.word_in_context` takes them."""
+        return self.target[rows].to(device), self.sentence[rows].to(device)
+
     @classmethod
     def read(cls, paths: Iterable[str | Path], inventory: Inventory, texts: FeatureStore) -> "TextualCorpus":
         """Read instances and gather their features; an empty corpus is a UserError."""
@@ -47,7 +51,9 @@ class TextualCorpus:
             candidates.append(np.array([place.setdefault(i, len(place)) for i in ids]))
             gold.append(np.isin(instance.candidates, instance.gold))
         ids = [text_id(instance.text) for instance in instances]
-        target = np.stack([target_state(texts, i, x.target_span) for i, x in zip(ids, instances, strict=True)])
+        target = np.stack(
+            [target_state(texts, i, x.target_span) for i, x in zip(ids, instances, strict=True)]
+        )
         sentence = torch.from_numpy(texts.pooled(ids))
         return cls(instances, sentence, torch.from_numpy(target), candidates, gold, list(place))
 
@@ -64,18 +70,13 @@ def gloss_ids(inventory: Inventory, synsets: Iterable[str]) -> list[str]:
     return [text_id(gloss_text(inventory.synset(synset_id))) for synset_id in synsets]
 
 
-def text_tokens(texts: FeatureStore, ids: Sequence[str]) -> Tokens:
-    """Frozen features of texts, padded to the longest."""
-    states, real = texts.padded(ids)
-    return Tokens(torch.from_numpy(texts.pooled(ids)), torch.from_numpy(states), torch.from_numpy(real))
-
-
-def image_tokens(pictures: FeatureStore, ids: Sequence[str], classes: bool) -> Tokens:
-    """Frozen features of pictures, with the classifier's probabilities where the tower has one."""
-    states, real = pictures.padded(ids)
-    probabilities = torch.from_numpy(pictures.class_probabilities(ids)) if classes else None
-    pooled = torch.from_numpy(pictures.pooled(ids))
-    return Tokens(pooled, torch.from_numpy(states), torch.from_numpy(real), probabilities)
+def tokens_of(store: FeatureStore, ids: Sequence[str], device: torch.device | str) -> Tokens:
+    """Frozen features of texts or pictures padded to the longest, with class probabilities where there are some."""
+    states, real = store.padded(ids)
+    arrays = [store.pooled(ids), states, real]
+    if store.has_classes:
+        arrays.append(store.class_probabilities(ids))
+    return Tokens(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def read_queries(

@@ -1,20 +1,22 @@
-"""Training PolCLIP over frozen features: a warm-up of the text heads, then the four losses together.
+"""Training PolCLIP over frozen features: a warm-up of the word head, then the four losses together.
 
 Run it through the workflow: `snakemake --cores 2 --configfile presets/demo.yaml
-results/demo/models/main/seed-1/model.safetensors`.
+results/demo/models/main/seed-42/model.safetensors`.
 """
 
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from polclip.corpora.texts import read_definitions
 from polclip.encoders.feature_store import FeatureStore
 from polclip.evaluation.predict import rank_queries, rank_words
 from polclip.files import complete_or_absent
@@ -31,7 +33,8 @@ from polclip.training.corpora import TextualCorpus, gloss_ids, read_queries
 class TrainingSettings:
     """Batches, rates and lengths of training."""
 
-    warm_up_epochs: int  # passes over the textual corpus that train the text heads alone
+    tasks: Sequence[str]  # textual and visual, or one of them for an ablation
+    warm_up_epochs: int  # passes over the textual corpus that train the word head alone
     warm_up_batch: int
     warm_up_learning_rate: float
     steps: int  # of all four losses together
@@ -43,129 +46,168 @@ class TrainingSettings:
     head_learning_rate: float
     weight_decay: float
     clip_norm: float
-    evaluate_every: int  # steps between two looks at the dev sets
+    dev_every: int  # steps between two looks at the dev sets
     dev_instances: int  # at most so many of each dev set are looked at
 
 
 @dataclass(frozen=True)
-class TrainingInputs:
-    """Files and stores that training reads; `visual` parts are empty for a model trained on text alone."""
+class Corpora:
+    """What training reads: the textual instances, the senses with pictures (None: text alone), and the dev sets."""
 
     inventory: Inventory
     texts: FeatureStore
-    pictures: FeatureStore | None
-    towers: Path  # folder written by align_towers
-    textual_train: list[Path]
-    textual_dev: list[Path]
-    phrases: Path | None
-    training_pictures: Path | None
-    visual_dev: list[Path]
+    pictures: FeatureStore
+    textual: TextualCorpus
+    visual: SenseCorpus | None
+    textual_dev: TextualCorpus
+    visual_dev: list[tuple[VisualInstance, str]]
 
 
-def train(folder: str | Path, inputs: TrainingInputs, model_settings: ModelSettings, settings: TrainingSettings, seed: int) -> None:
+def train(
+    folder: str | Path,
+    inventory: Inventory,
+    texts: FeatureStore,
+    pictures: FeatureStore,
+    *,
+    towers: str | Path,
+    textual_train: Sequence[str | Path],
+    textual_dev: Sequence[str | Path],
+    pictures_train: Sequence[str | Path],
+    phrases: Sequence[str | Path],
+    visual_dev: Sequence[str | Path],
+    definitions: Sequence[str | Path],
+    model: ModelSettings,
+    settings: TrainingSettings,
+    seed: int,
+    device: str,
+) -> None:
     """Train one model and write `model.safetensors`, `config.json` and `metrics.jsonl` into `folder`.
 
     The weights that do best on the dev sets (mean of textual accuracy and visual HR@1) are kept. The same seed on
-    the same machine with the same number of threads gives the same weights.
+    the same machine with the same number of threads gives the same weights on CPU.
+
+    Args:
+        towers: folder written by `align_towers`, where the heads start from.
+        textual_train, textual_dev, visual_dev: Parquet files of instances.
+        pictures_train, phrases: Parquet files of Picture and Phrase, the senses that pictures show.
+        definitions: of the visual dev queries.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    towers, heads = read_heads(inputs.towers)
-    model = PolCLIP(towers, model_settings)
-    model.heads.load_state_dict(heads)
-    model.restart_momentum()
-    textual = TextualCorpus.read(inputs.textual_train, inputs.inventory, inputs.texts)
-    visual = None
-    if inputs.phrases and model_settings.pictures:
-        pictures = [p for p in read_records(inputs.training_pictures, Picture) if p.picture_id in inputs.pictures]
-        visual = SenseCorpus(list(read_records(inputs.phrases, Phrase)), pictures)
-    dev = _Dev(inputs, settings)
-    with complete_or_absent(Path(folder) / "metrics.jsonl") as temporary, open(temporary, "w") as metrics:
-        log = _Log(metrics)
-        _warm_up(model, textual, inputs, settings, rng, log)
-        best = dev.score(model, log)
-        kept = _copy(model)
-        for _ in _joint_steps(model, textual, visual, inputs, settings, rng, log):
-            score = dev.score(model, log)
+    described, heads = read_heads(towers)
+    polclip = PolCLIP(described, model)
+    polclip.heads.load_state_dict(heads)
+    polclip.restart_momentum()
+    polclip.to(device)
+    known = read_definitions(definitions)
+    corpora = Corpora(
+        inventory,
+        texts,
+        pictures,
+        TextualCorpus.read(textual_train, inventory, texts),
+        _senses(phrases, pictures_train, pictures) if "visual" in settings.tasks else None,
+        TextualCorpus.read(textual_dev, inventory, texts),
+        [
+            query
+            for path in visual_dev
+            for query in _some(read_queries([path], known), settings.dev_instances)
+        ],
+    )
+    with (
+        complete_or_absent(Path(folder) / "metrics.jsonl") as temporary,
+        open(temporary, "w", encoding="utf-8") as file,
+    ):
+        log = _Log(file)
+        best, kept = -1.0, {}
+        for _ in _training(polclip, corpora, settings, rng, log):
+            score = _dev_score(polclip, corpora, settings, log)
             if score > best:
-                best, kept = score, _copy(model)
-        model.load_state_dict(kept)
-        model.save_pretrained(folder)
+                best, kept = score, {name: t.clone() for name, t in polclip.state_dict().items()}
+        polclip.load_state_dict(kept)
+        polclip.save_pretrained(folder)
 
 
-def _copy(model: PolCLIP) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+def _senses(
+    phrases: Sequence[str | Path], pictures: Sequence[str | Path], stored: FeatureStore
+) -> SenseCorpus:
+    return SenseCorpus(
+        [phrase for path in phrases for phrase in read_records(path, Phrase)],
+        [p for path in pictures for p in read_records(path, Picture) if p.picture_id in stored],
+    )
+
+
+def _some(items: list, most: int) -> list:
+    """At most so many items, evenly spread."""
+    return [items[k] for k in np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)]
 
 
 class _Log:
-    """`metrics.jsonl`: a line a step; what the dev sets say goes with the last step before it."""
+    """`metrics.jsonl`: a line a step; what the dev sets say stands with the last step before it."""
 
-    def __init__(self, file) -> None:
-        self.file, self.step, self.started, self.line = file, 0, time.monotonic(), None
+    def __init__(self, file: TextIO) -> None:
+        self.file, self.step, self.started = file, 0, time.monotonic()
+        self.line: dict[str, float | str] = {}
 
     def add(self, **values: float | str) -> None:
-        self.flush()
+        self.write()
         self.step += 1
         self.line = {"step": self.step, "seconds": round(time.monotonic() - self.started, 3), **values}
 
-    def also(self, **values: float) -> None:
-        self.line = {**(self.line or {"step": self.step, "seconds": 0.0}), **values}
-        self.flush()
-
-    def flush(self) -> None:
-        if self.line is not None:
-            self.file.write(json.dumps(self.line) + "\n")
+    def write(self, **more: float) -> None:
+        if self.line:
+            self.file.write(json.dumps({**self.line, **more}) + "\n")
             self.file.flush()
-            self.line = None
+            self.line = {}
 
 
-class _Dev:
-    """The dev sets, of which at most `dev_instances` each are looked at."""
-
-    def __init__(self, inputs: TrainingInputs, settings: TrainingSettings) -> None:
-        self.inputs = inputs
-        self.textual = TextualCorpus.read(inputs.textual_dev, inputs.inventory, inputs.texts)
-        self.rows = np.linspace(0, len(self.textual) - 1, min(len(self.textual), settings.dev_instances)).astype(int)
-        self.queries: list[tuple[VisualInstance, str]] = []
-        for path in inputs.visual_dev:
-            queries = read_queries([path], {})
-            chosen = np.linspace(0, len(queries) - 1, min(len(queries), settings.dev_instances)).astype(int)
-            self.queries += [queries[k] for k in chosen]
-
-    def score(self, model: PolCLIP, log: _Log) -> float:
-        """Mean of textual accuracy and visual HR@1 (percent), over those tasks that have a dev set."""
-        model.eval()
-        scores = {}
-        ranked = rank_words(model, self.textual, self.inputs.inventory, self.inputs.texts, self.rows)
-        right = [
-            p.candidates[0] in self.textual.instances[k].gold for p, k in zip(ranked, self.rows, strict=True)
-        ]
+def _dev_score(model: PolCLIP, corpora: Corpora, settings: TrainingSettings, log: _Log) -> float:
+    """Mean of textual accuracy and visual HR@1 in percent, over those tasks that are trained."""
+    model.eval()
+    scores = {}
+    if "textual" in settings.tasks:
+        corpus = corpora.textual_dev
+        rows = np.array(_some(list(range(len(corpus))), settings.dev_instances))
+        ranking = rank_words(model, corpus, corpora.inventory, corpora.texts, rows)
+        right = [p.candidates[0] in corpus.instances[k].gold for p, k in zip(ranking, rows, strict=True)]
         scores["dev_textual"] = 100 * float(np.mean(right))
-        if self.queries:
-            ranked = rank_queries(model, self.queries, self.inputs.texts, self.inputs.pictures)
-            right = [p.candidates[0] == q.gold for p, (q, _) in zip(ranked, self.queries, strict=True)]
-            scores["dev_visual"] = 100 * float(np.mean(right))
-        log.also(**scores)
-        model.train()
-        return float(np.mean(list(scores.values())))
+    if "visual" in settings.tasks:
+        ranking = rank_queries(model, corpora.visual_dev, corpora.texts, corpora.pictures)
+        right = [
+            p.candidates[0] == query.gold for p, (query, _) in zip(ranking, corpora.visual_dev, strict=True)
+        ]
+        scores["dev_visual"] = 100 * float(np.mean(right))
+    log.write(**scores)
+    model.train()
+    return float(np.mean(list(scores.values())))
 
 
-def _groups(parameters: dict[float, list[tuple[str, torch.nn.Parameter]]], decay: float) -> list[dict]:
+def _training(
+    model: PolCLIP, corpora: Corpora, settings: TrainingSettings, rng: np.random.Generator, log: _Log
+) -> Iterator[None]:
+    """All of training; stops after each step behind which the dev sets are to be looked at."""
+    model.train()
+    if model.word is not None and settings.warm_up_epochs and "textual" in settings.tasks:
+        _warm_up(model, corpora, settings, rng, log)
+        yield
+    yield from _joint(model, corpora, settings, rng, log)
+
+
+def _groups(parameters: dict[float, list[torch.nn.Parameter]], decay: float) -> list[dict]:
     """Optimizer groups by peak rate; norms, biases and scalars are not decayed."""
     groups = []
-    for peak, named in parameters.items():
+    for peak, of_peak in parameters.items():
         for decayed in (True, False):
-            chosen = [p for _, p in named if (p.ndim > 1) == decayed]
+            chosen = [p for p in of_peak if (p.ndim > 1) == decayed]
             if chosen:
                 groups.append({"params": chosen, "peak": peak, "weight_decay": decay if decayed else 0.0})
     return groups
 
 
-def _rate(progress: float, warm_up: float = 0.1) -> float:
-    """Share of the peak rate: a linear rise, then a cosine to zero."""
-    if progress < warm_up:
-        return progress / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+def _rate(progress: float, rise: float = 0.1) -> float:
+    """Share of the peak rate: a linear rise, then a cosine to zero at the very end."""
+    if progress < rise:
+        return progress / rise
+    return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: torch.Tensor, progress: float, clip_norm: float) -> None:
@@ -173,83 +215,79 @@ def _update(optimizer: torch.optim.Optimizer, loss: torch.Tensor, progress: floa
         group["lr"] = group["peak"] * _rate(progress)
     optimizer.zero_grad()
     loss.backward()
-    for group in optimizer.param_groups:
-        torch.nn.utils.clip_grad_norm_(group["params"], clip_norm)
+    torch.nn.utils.clip_grad_norm_(
+        [p for group in optimizer.param_groups for p in group["params"]], clip_norm
+    )
     optimizer.step()
 
 
 def _warm_up(
-    model: PolCLIP,
-    textual: TextualCorpus,
-    inputs: TrainingInputs,
-    settings: TrainingSettings,
-    rng: np.random.Generator,
-    log: _Log,
+    model: PolCLIP, corpora: Corpora, settings: TrainingSettings, rng: np.random.Generator, log: _Log
 ) -> None:
     """Train the word head on pooled states, each word against its own candidates: cheap, so many passes fit."""
-    if model.word is None or settings.warm_up_epochs == 0:
-        return
-    gloss = torch.from_numpy(inputs.texts.pooled(gloss_ids(inputs.inventory, textual.synsets)))
-    named = [(n, p) for n, p in model.named_parameters() if n.startswith("word.")]
-    optimizer = torch.optim.AdamW(_groups({settings.warm_up_learning_rate: named}, settings.weight_decay))
-    steps = settings.warm_up_epochs * (len(textual) // settings.warm_up_batch)
-    batches = shuffled(len(textual), settings.warm_up_batch, rng)
-    model.train()
+    textual, device = corpora.textual, model.device
     with torch.no_grad():
+        pooled = torch.from_numpy(corpora.texts.pooled(gloss_ids(corpora.inventory, textual.synsets)))
         model.heads.eval()
-        glosses = model.heads.text(gloss)
+        glosses = model.heads.text(pooled.to(device))
         model.heads.train()
+    optimizer = torch.optim.AdamW(
+        _groups({settings.warm_up_learning_rate: list(model.word.parameters())}, settings.weight_decay)
+    )
+    batch = min(settings.warm_up_batch, len(textual))
+    steps = settings.warm_up_epochs * (len(textual) // batch)
+    batches = shuffled(len(textual), batch, rng)
     for step in tqdm(range(steps), desc="warm up", unit="step", mininterval=5):
         rows = next(batches)
-        used, inverse = np.unique(np.concatenate([textual.candidates[k] for k in rows]), return_inverse=True)
-        lengths = [len(textual.candidates[k]) for k in rows]
-        row_of = np.repeat(np.arange(len(rows)), lengths)
-        allowed = torch.zeros(len(rows), len(used), dtype=torch.bool)
-        positive = torch.zeros(len(rows), len(used), dtype=torch.bool)
-        allowed[row_of, inverse] = True
-        positive[row_of, inverse] = torch.from_numpy(np.concatenate([textual.gold[k] for k in rows]))
-        words = model.word_in_context(textual.target[rows], textual.sentence[rows])
-        loss = contrastive_loss(words @ glosses[used].T, positive, model.scale, allowed)
+        used, place = np.unique(np.concatenate([textual.candidates[k] for k in rows]), return_inverse=True)
+        row_of = np.repeat(np.arange(batch), [len(textual.candidates[k]) for k in rows])
+        allowed = torch.zeros(batch, len(used), dtype=torch.bool)
+        positive = torch.zeros(batch, len(used), dtype=torch.bool)
+        allowed[row_of, place] = True
+        positive[row_of, place] = torch.from_numpy(np.concatenate([textual.gold[k] for k in rows]))
+        similarity = model.word_in_context(*textual.rows(rows, device)) @ glosses[used].T
+        loss = contrastive_loss(similarity, positive.to(device), model.scale, allowed.to(device))
         _update(optimizer, loss, (step + 0.5) / steps, settings.clip_norm)
         log.add(stage="warm_up", loss=loss.item(), loss_w2s=loss.item(), temperature=float(1 / model.scale))
 
 
-def _joint_steps(
-    model: PolCLIP,
-    textual: TextualCorpus,
-    visual: SenseCorpus | None,
-    inputs: TrainingInputs,
-    settings: TrainingSettings,
-    rng: np.random.Generator,
-    log: _Log,
+def _joint(
+    model: PolCLIP, corpora: Corpora, settings: TrainingSettings, rng: np.random.Generator, log: _Log
 ) -> Iterator[None]:
-    """Train all parts by the four losses; stops at each step after which the dev sets are to be looked at."""
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    heads = [(n, p) for n, p in named if n.startswith(("heads.", "word."))]
-    others = [(n, p) for n, p in named if not n.startswith(("heads.", "word."))]
+    """Train all parts by the four losses."""
+    is_head = {id(p) for name, p in model.named_parameters() if name.startswith(("heads.", "word."))}
+    trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        _groups({settings.head_learning_rate: heads, settings.learning_rate: others}, settings.weight_decay)
+        _groups(
+            {
+                settings.head_learning_rate: [p for p in trained if id(p) in is_head],
+                settings.learning_rate: [p for p in trained if id(p) not in is_head],
+            },
+            settings.weight_decay,
+        )
     )
-    words = shuffled(len(textual), settings.words, rng)
-    senses = shuffled(len(visual), settings.senses, rng) if visual else None
-    model.train()
+    textual, visual = corpora.textual, corpora.visual
+    count = settings.words if "textual" in settings.tasks else 0
+    words = shuffled(len(textual), count, rng)
+    senses = shuffled(len(visual), min(settings.senses, len(visual)), rng) if visual else None
     for step in tqdm(range(settings.steps), desc="train", unit="step", mininterval=5):
         batch = make_step(
             next(words),
             [visual.synsets[k] for k in next(senses)] if visual else [],
             textual,
             visual,
-            inputs.inventory,
-            inputs.texts,
-            inputs.pictures,
+            corpora.inventory,
+            corpora.texts,
+            corpora.pictures,
             settings.pictures_per_sense,
             settings.own_candidates,
             rng,
+            model.device,
         )
-        in_context = model.word_in_context(textual.target[batch.words], textual.sentence[batch.words])
+        in_context = model.word_in_context(*textual.rows(batch.words, model.device))
         contexts = torch.cat([in_context, model.phrase(batch.phrases)])
-        gloss = represent_glosses(model, inputs.texts, batch.gloss_ids)
-        pooled = torch.from_numpy(inputs.texts.pooled(batch.gloss_ids))
+        gloss = represent_glosses(model, corpora.texts, batch.gloss_ids)
+        pooled = torch.from_numpy(corpora.texts.pooled(batch.gloss_ids)).to(model.device)
         losses = four_losses(model, contexts, gloss, pooled, batch.images, batch.labels)
         _update(optimizer, losses.total, (step + 0.5) / settings.steps, settings.clip_norm)
         model.follow()
@@ -260,6 +298,5 @@ def _joint_steps(
             temperature=float(1 / model.scale),
             learning_rate=optimizer.param_groups[-1]["lr"],
         )
-        if (step + 1) % settings.evaluate_every == 0 or step + 1 == settings.steps:
+        if (step + 1) % settings.dev_every == 0 or step + 1 == settings.steps:
             yield
-    log.flush()

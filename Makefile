@@ -1,0 +1,48 @@
+# make demo: the main job on the embedded data set. make test: all tests. Each sets itself up first, in .venv.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+# The first Python of 3.11 or newer; name another with `make demo PYTHON=...`.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$python; break; fi; done)
+# Two, so that a laptop stays usable and memory under 6 GB; more are welcome: make demo CORES=8.
+CORES ?= 2
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+help:
+	@echo "make demo   download, train, evaluate and report on the embedded data set (results/demo/report/index.html)"
+	@echo "make test   run all tests"
+	@echo "make lint   check the style of code and workflow"
+	@echo "make clean  remove .venv (results and archives stay)"
+
+# The marker is written last: an installation that was cut short is taken up again.
+$(INSTALLED): requirements.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		echo "PolCLIP needs Python 3.11 or newer; $(or $(PYTHON),python3) is $$("$(or $(PYTHON),python3)" --version 2>&1 || true)." \
+			"Install one and type, for example: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12" >&2; exit 1; fi
+	@"$(PYTHON)" -m venv .venv || { \
+		echo "Python's venv is missing: install it (Debian and Ubuntu: apt install python3-venv), or name another" \
+			"Python: make $(or $(MAKECMDGOALS),demo) PYTHON=..." >&2; rm -rf .venv; exit 1; }
+	@echo "Installing the packages of requirements.lock into .venv (some minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/snakemake --cores $(CORES) --configfile presets/demo.yaml
+	@echo "The report: results/demo/report/index.html"
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/snakefmt --check Snakefile rules
+	@$(BIN)/snakemake --lint
+
+clean:
+	@rm -rf .venv

@@ -1,0 +1,217 @@
+"""Corpora whose senses come with pictures: image-enhanced SemCor and VWSD-KB, tied to WordNet's senses.
+
+The public labels are BabelNet ids, and BabelNet's mapping to WordNet may not be passed on. BabelNet took its English
+glosses of WordNet's concepts from WordNet, though, so a label is matched by its gloss: to the one sense of the
+word, in any of its base forms and parts of speech, that has this gloss (case, spaces and closing marks apart). Labels
+that are WordNet sense keys are taken as they are. What is not matched (concepts of Wikipedia alone, glosses of other
+sources) is left out and counted.
+"""
+
+import hashlib
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from polclip.corpora.image_metadata import ImageSenses, read_metadata
+from polclip.corpora.picture_files import unpack_named
+from polclip.corpora.words import base_forms, find_lemma
+from polclip.errors import UserError
+from polclip.files import write_json
+from polclip.inventory import POS_NAMES, Inventory, split_gloss
+from polclip.records import Phrase, Picture, Sense, TextualInstance, write_records
+
+log = logging.getLogger(__name__)
+COUNTS = (
+    "instances",
+    "skipped_malformed",
+    "skipped_gold_not_in_wordnet",
+    "skipped_target_not_found",
+    "labels",
+    "labels_not_in_wordnet",
+    "pictures",
+    "pictures_of_unmatched_labels",
+    "pictures_of_several_labels",
+    "pictures_missing",
+)
+_DATASETS = {"image_semcor": "image_semcor_images", "image_vwsd_kb": "image_vwsdkb_images"}  # of the manifest
+# VWSD-KB's contexts are phrases that make the word plain; SemCor's are sentences.
+WITH_PHRASES = {"image_vwsd_kb"}
+
+
+def build(
+    inventory: Inventory,
+    metadata: str | Path,
+    images: str | Path,
+    outputs: Mapping[str, str | Path],
+    counts: str | Path,
+    corpus: str,
+) -> None:
+    """Write the instances, phrases and pictures of one corpus, and what was counted.
+
+    metadata: the public JSON file or a zip with it. images: a zip or tar with the pictures, in any folders.
+    outputs: `train` (Parquet of TextualInstance), `phrases` (of Phrase; none for SemCor), `pictures` (of Picture,
+    the synset of each in synset_id), `folder` (where they are unpacked to). counts: JSON by reason (`COUNTS`).
+    corpus: image_semcor or image_vwsd_kb. The candidates of an instance are all of WordNet's senses of its lemma
+    and part of speech, as in the other corpora. Raises UserError for missing or broken files and when no
+    instance can be used.
+    """
+    if corpus not in _DATASETS:
+        raise UserError(f"Unknown corpus {corpus!r}. Allowed: {', '.join(_DATASETS)}.")
+    number = Counter(dict.fromkeys(COUNTS, 0))
+    matched = Matched(inventory)
+    phrases: dict[Phrase, None] = {}
+
+    def instances() -> Iterator[TextualInstance]:
+        for row, found in enumerate(read_metadata(metadata)):
+            instance = _instance(found, f"{corpus}.{row}", corpus, matched, number)
+            if instance is None:
+                continue
+            number["instances"] += 1
+            if corpus in WITH_PHRASES:
+                sense = inventory.sense(instance.gold[0])
+                phrases[Phrase(found.word, found.sentence, sense.sense_key, sense.synset_id)] = None
+            yield instance
+        if not number["instances"]:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in number.items() if count) or "it is empty"
+            raise UserError(f"{metadata}: no instance can be used ({reasons}). Is it the file of {corpus}?")
+
+    write_records(outputs["train"], TextualInstance, instances())
+    write_records(outputs["phrases"], Phrase, phrases)
+    shown = matched.pictures(number)
+    files = unpack_named(images, set(shown), outputs["folder"])
+    if shown and not files:
+        raise UserError(f"{images}: none of the {len(shown):,} pictures of {corpus} is in it. Is it the right archive?")
+    write_records(
+        outputs["pictures"],
+        Picture,
+        (
+            Picture(
+                picture_id=f"{corpus}:{name}",
+                path=str(Path(outputs["folder"]) / files[name]),
+                style="photograph",
+                family="photograph",
+                name=name,
+                synset_id=shown[name],
+                dataset=_DATASETS[corpus],
+            )
+            for name in sorted(files)
+        ),
+    )
+    number["pictures"], number["pictures_missing"] = len(files), len(shown) - len(files)
+    write_json(counts, dict(number))
+    log.info("%s: %s", corpus, ", ".join(f"{reason} {count:,}" for reason, count in number.items()))
+
+
+class Matched:
+    """Labels with the WordNet synsets they were matched to, and images with their labels, gathered on the way."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.synset_of: dict[str, str | None] = {}  # by label; None: seen, and not matched so far
+        self._label_of: dict[str, str] = {}  # by image; the first label that names it
+        self._shared: set[str] = set()
+        self._senses_by_gloss = lru_cache(maxsize=50_000)(self._senses_by_gloss_of)
+
+    def senses(self, word: str, label: str, gloss: str) -> list[Sense]:
+        """The senses of the word that a label can mean: of one synset, and rarely of several parts of speech."""
+        if "%" in label:
+            senses = [self.inventory.sense(label)] if self.inventory.has(label) else []
+        else:
+            senses = self._senses_by_gloss(word).get(_plain(gloss), [])
+        if senses or label not in self.synset_of:
+            self.synset_of[label] = senses[0].synset_id if senses else None
+        return senses
+
+    def _senses_by_gloss_of(self, word: str) -> dict[str, list[Sense]]:
+        lemma = word.lower().replace(" ", "_")
+        senses = [
+            sense
+            for pos in POS_NAMES
+            for base in sorted(base_forms(lemma, pos), key=lambda base: (base != lemma, base))
+            for sense in self.inventory.senses(base, pos)
+        ]
+        by_gloss: dict[str, list[Sense]] = {}
+        for sense in senses:
+            by_gloss.setdefault(_plain(self.inventory.synset(sense.synset_id).gloss), []).append(sense)
+        return by_gloss
+
+    def add_image(self, image: str, label: str) -> None:
+        if self._label_of.setdefault(image, label) != label:
+            self._shared.add(image)
+
+    def pictures(self, number: Counter[str]) -> dict[str, str]:
+        """Image -> synset id of those whose label was matched; counts the labels and images that were not.
+
+        An image that two labels share shows the first one's concept.
+        """
+        number["labels"] = len(self.synset_of)
+        number["labels_not_in_wordnet"] = sum(synset is None for synset in self.synset_of.values())
+        number["pictures_of_several_labels"] = len(self._shared)
+        shown = {image: self.synset_of[label] for image, label in self._label_of.items() if self.synset_of[label]}
+        number["pictures_of_unmatched_labels"] = len(self._label_of) - len(shown)
+        return shown
+
+
+def _instance(
+    found: ImageSenses | None, instance_id: str, corpus: str, matched: Matched, number: Counter[str]
+) -> TextualInstance | None:
+    """The instance of one row, or None and the reason counted; its images are noted in any case."""
+    if found is None:
+        number["skipped_malformed"] += 1
+        return None
+    senses: dict[str, list[Sense]] = {}
+    for candidate in found.candidates:
+        senses[candidate.label] = matched.senses(found.word, candidate.label, candidate.gloss)
+        for image in candidate.images:
+            matched.add_image(image, candidate.label)
+    gold = [sense for label in found.gold_labels for sense in senses.get(label, ())]
+    if not gold:  # the public lists name some gold senses by gloss alone
+        pairs = zip(found.gold_labels, found.gold_glosses, strict=False)
+        gold = [sense for label, gloss in pairs for sense in matched.senses(found.word, label, gloss)]
+    if not gold:
+        number["skipped_gold_not_in_wordnet"] += 1
+        return None
+    matches = Counter((sense.lemma, sense.pos) for of_label in senses.values() for sense in of_label)
+    lemma, pos = max(((sense.lemma, sense.pos) for sense in gold), key=lambda of: matches[of])
+    span = _target(found, lemma, pos)
+    if span is None:
+        number["skipped_target_not_found"] += 1
+        return None
+    keys = matched.inventory.sense_keys(lemma, pos)
+    return TextualInstance(
+        instance_id=instance_id,
+        sentence_id=f"{corpus}.{hashlib.sha256(' '.join(found.tokens).encode()).hexdigest()[:16]}",
+        tokens=found.tokens,
+        target_start=span[0],
+        target_end=span[1],
+        lemma=lemma,
+        pos=pos,
+        candidates=keys,
+        gold=[key for key in keys if key in {sense.sense_key for sense in gold}],
+    )
+
+
+def _target(found: ImageSenses, lemma: str, pos: str) -> tuple[int, int] | None:
+    """Where the word stands: at its token id, else where it is first written as given, else any form of the lemma."""
+    tokens = [token.lower() for token in found.tokens]
+    word = found.word.lower()
+    at = int(found.token_id) if found.token_id.isdecimal() else -1
+    if 0 <= at < len(tokens) and tokens[at] == word:
+        return at, at + 1
+    if word in tokens:
+        return tokens.index(word), tokens.index(word) + 1
+    parts = word.split()
+    for start in range(len(tokens) - len(parts) + 1):
+        if tokens[start : start + len(parts)] == parts:
+            return start, start + len(parts)
+    return find_lemma(found.tokens, lemma, pos)
+
+
+@lru_cache(maxsize=200_000)
+def _plain(gloss: str) -> str:
+    """A gloss without its examples, case, doubled spaces, closing marks and the forms of quotation marks."""
+    text = re.sub("[`\u2018\u2019]", "'", re.sub("[\u201c\u201d]", '"', gloss))
+    return " ".join(split_gloss(text)[0].lower().split()).strip(" .;:,")

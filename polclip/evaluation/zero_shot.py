@@ -1,0 +1,87 @@
+"""Zero-shot: the towers as they come, without any training by this project.
+
+A pair: texts by the cosine of their pooled states; pictures by ConSE (Norouzi et al. 2014), the class embeddings
+averaged by the image classifier's probabilities. A CLIP: its own two projections.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from polclip.corpora.texts import class_synsets, read_definitions
+from polclip.encoders.clip import clip_projections
+from polclip.encoders.feature_store import FeatureStore
+from polclip.evaluation.predict import LOWEST, ranked
+from polclip.inventory import Inventory
+from polclip.model.blocks import unit
+from polclip.records import Prediction
+from polclip.training.alignment import class_embeddings
+from polclip.training.corpora import TextualCorpus, gloss_ids, read_queries
+
+
+class ZeroShot:
+    """Texts and pictures in one space, without training.
+
+    Args:
+        encoder: `kind` (pair or clip) and, for a CLIP, `clip_architecture`.
+        classes: archive that names the classes of a pair's image tower.
+        weights: the CLIP's weights.
+    """
+
+    def __init__(
+        self,
+        encoder: dict,
+        inventory: Inventory,
+        texts: FeatureStore,
+        pictures: FeatureStore,
+        classes: str | Path | None,
+        weights: str | Path | None,
+    ) -> None:
+        self.inventory, self.texts, self.pictures = inventory, texts, pictures
+        if encoder["kind"] == "clip":
+            self.projections = clip_projections(encoder["clip_architecture"], str(weights))
+        else:
+            self.projections = None
+            self.concepts = class_embeddings(inventory, texts, class_synsets(classes))
+
+    def text(self, ids: list[str]) -> torch.Tensor:
+        """Unit vectors of texts [n, d]."""
+        pooled = torch.from_numpy(self.texts.pooled(ids))
+        return unit(pooled if self.projections is None else pooled @ self.projections[0])
+
+    def image(self, ids: list[str]) -> torch.Tensor:
+        """Unit vectors of pictures [n, d]."""
+        if self.projections is None:
+            return unit(torch.from_numpy(self.pictures.class_probabilities(ids)) @ self.concepts)
+        return unit(torch.from_numpy(self.pictures.pooled(ids)) @ self.projections[1])
+
+    def words(self, instances: str | Path) -> Iterator[Prediction]:
+        """Candidate senses by the cosine of sentence and gloss."""
+        corpus = TextualCorpus.read([instances], self.inventory, self.texts)
+        glosses = self.text(gloss_ids(self.inventory, corpus.synsets))
+        sentences = unit(
+            corpus.sentence if self.projections is None else corpus.sentence @ self.projections[0]
+        )
+        for instance, sentence, places in zip(corpus.instances, sentences, corpus.candidates, strict=True):
+            yield ranked(instance.instance_id, instance.candidates, (glosses[places] @ sentence).numpy())
+
+    def queries(self, instances: str | Path, definitions: dict[str, str | None]) -> Iterator[Prediction]:
+        """Pictures by the cosine with the query's text; a picture without features comes last."""
+        queries = read_queries([instances], definitions)
+        ids = sorted({p for query, _ in queries for p in query.candidates if p in self.pictures})
+        place = {picture_id: k for k, picture_id in enumerate(ids)}
+        images, texts = self.image(ids), self.text([text for _, text in queries])
+        for (query, _), text in zip(queries, texts, strict=True):
+            cosines = (images @ text).numpy()
+            scores = [cosines[place[p]] if p in place else LOWEST for p in query.candidates]
+            yield ranked(query.instance_id, query.candidates, scores)
+
+
+def zero_shot(
+    task: str, system: ZeroShot, instances: str | Path, definitions: list[str | Path]
+) -> Iterator[Prediction]:
+    """Predictions for one benchmark of either task."""
+    if task == "textual":
+        return system.words(instances)
+    return system.queries(instances, read_definitions(definitions))

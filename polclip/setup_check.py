@@ -1,0 +1,61 @@
+"""What this machine has, and what a run would still need; nothing is downloaded and nothing computed."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from polclip.downloads.manifest import ByHand, Dataset
+from polclip.provenance import package_versions
+
+GB = 1e9
+
+
+def check_setup(config: Mapping, datasets: Iterable[Dataset], archives: str | Path = "resources/archives") -> str:
+    """A page of plain text about Python, packages, device, key, disk, archives and licences.
+
+    Of the key it says only whether there is one. Sizes are in GB (10^9 bytes).
+    """
+    datasets = list(datasets)
+    missing = [dataset for dataset in datasets if not (Path(archives) / dataset.file).exists()]
+    free = shutil.disk_usage(".").free / GB
+    known = sum(dataset.size or 0 for dataset in missing) / GB
+    unknown = sum(dataset.size is None for dataset in missing)
+    lines = [
+        f"run         {config['name']}",
+        f"python      {sys.version.split()[0]}",
+        f"packages    {', '.join(f'{name} {version}' for name, version in package_versions().items())}",
+        f"device      {_device(config['machine']['device'])}",
+        f"key         {_key(config['definitions'])}",
+        f"disk        {free:.1f} GB free; archives still to come: {known:.2f} GB"
+        + (f" and {unknown} of unknown size" if unknown else ""),
+        f"archives    {len(datasets) - len(missing)} of {len(datasets)} present",
+    ]
+    for dataset in datasets:
+        state = "missing" if dataset in missing else "present"
+        how = " (by hand)" if dataset in missing and isinstance(dataset.source, ByHand) else ""
+        lines.append(f"  {state:9} {dataset.name}: {dataset.file}{how}")
+        if dataset in missing and how:
+            lines.append(f"            {dataset.source.instructions.strip()}")
+    open_ones = [d for d in datasets if d.licence_note and d.name not in config["accept_licences"]]
+    lines.append(f"licences    {len(open_ones) or 'none'} to accept (config key accept_licences)")
+    lines += [f"  {dataset.name}: {dataset.licence}. {dataset.licence_note}" for dataset in open_ones]
+    return "\n".join(lines)
+
+
+def _device(asked: str) -> str:
+    if find_spec("torch") is None:
+        return f"{asked} asked; torch is not installed: make demo installs it"
+    import torch
+
+    there = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU that torch can use"
+    wrong = ": set machine.device: cpu, or run on a machine with a GPU" if asked == "cuda" and "no GPU" in there else ""
+    return f"{asked} asked; {there}{wrong}"
+
+
+def _key(definitions: Mapping) -> str:
+    if definitions["source"] != "openai":
+        return f"not needed (definitions.source is {definitions['source']})"
+    return f"OPENAI_API_KEY is {'set' if os.environ.get('OPENAI_API_KEY') else 'not set: definitions need it'}"

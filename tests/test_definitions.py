@@ -1,0 +1,343 @@
+import json
+import logging
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+from chat_server import Reply, chat_server
+from tiny_wordnet import tiny_inventory
+
+from polclip.definitions import answers, client
+from polclip.definitions.cost import price_of
+from polclip.definitions.glosses import fitting_gloss
+from polclip.definitions.write import write_definitions
+from polclip.errors import UserError
+from polclip.files import read_json, read_json_lines
+from polclip.records import VisualInstance, write_records
+
+CANARY = "canary-not-a-key-123"
+SETTINGS = {
+    "source": "openai",
+    "model": "gpt-3.5-turbo-1106",
+    "base_url": "",
+    "system": "You define words.",
+    "prompt": 'Define "{word}" in "{phrase}".',
+    "temperature": 0,
+    "max_tokens": 60,
+    "max_usd": 5,
+}
+PHRASES = [("bat", f"bat {number}") for number in range(12)]
+
+
+@pytest.fixture
+def chat(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    with chat_server() as server:
+        yield server
+
+
+def _instances(folder, queries, language="en"):
+    path = folder / "instances.parquet"
+    ids = [f"p:{number}" for number in range(10)]
+    write_records(
+        path,
+        VisualInstance,
+        [VisualInstance(f"q.{at}", language, word, phrase, ids, ids[0]) for at, (word, phrase) in enumerate(queries)],
+    )
+    return path
+
+
+def _write(folder, queries=PHRASES, language="en", released=None, **settings):
+    lines, cost = folder / "out.jsonl", folder / "out.cost.json"
+    lines.unlink(missing_ok=True)
+    write_definitions(
+        _instances(folder, queries, language),
+        lines,
+        cost,
+        settings=SETTINGS | settings,
+        inventory=tiny_inventory(folder),
+        released=released,
+        cache=folder / "cache",
+    )
+    return list(read_json_lines(lines)), read_json(cost)
+
+
+def _kept(folder):
+    return list((folder / "cache").rglob("*.json"))
+
+
+def test_none_needs_no_key_and_no_client(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    lines, cost = _write(tmp_path, PHRASES[:2], source="none")
+    assert lines[1] == {"instance_id": "q.1", "definition": None, "source": "none", "model": None, "flag": None}
+    assert cost == {"usd": 0, "requests": 0, "tokens_in": 0, "tokens_out": 0}
+    program = (
+        "import sys; sys.modules['openai'] = sys.modules['ijson'] = None\n"  # importing them would fail
+        "from polclip.definitions.write import write_definitions\n"
+        "write_definitions(*sys.argv[1:4], {'source': 'none'}, None, None, 'cache')"
+    )
+    again = tmp_path / "again.jsonl"
+    subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "instances.parquet", again, tmp_path / "again.cost.json"],
+        cwd=Path(__file__).parents[1],
+        check=True,
+    )
+    assert again.read_bytes() == (tmp_path / "out.jsonl").read_bytes()
+
+
+def test_wordnet_gives_the_gloss_that_the_phrase_fits(tmp_path):
+    queries = [
+        ("bat", "bat hits balls"),  # in other forms than the gloss
+        ("Bats", "flittermouse bats"),  # by a lemma of its synset
+        ("bat", "bat with a"),  # function words do not count
+        ("cave", "dark cave"),  # one sense
+        ("zebra", "zebra animal"),
+    ]
+    lines, cost = _write(tmp_path, queries, source="wordnet")
+    assert [(line["definition"], line["flag"]) for line in lines] == [
+        ("a club for hitting a ball", None),
+        ('a winged animal of the night (some say "a mouse with wings")', None),
+        (None, "no_overlap"),
+        ("a hollow under a hill", None),
+        (None, "unknown_word"),
+    ]
+    assert cost["requests"] == 0 and lines[0]["source"] == "wordnet" and lines[0]["model"] is None
+    inventory = tiny_inventory(tmp_path)
+    inventory.synset_columns["lemmas"][0].append("living_creature")  # of animal, a hypernym
+    query = VisualInstance("q", "en", "bat", "bat creatures", [], "")
+    assert fitting_gloss(query, inventory) == (lines[1]["definition"], None)
+    lines, _ = _write(tmp_path, [("bat", "bat ball")], "it", source="wordnet")
+    assert lines[0]["flag"] == "not_english"
+
+
+def test_released_lines_are_matched_by_word_and_phrase(tmp_path):
+    def line(user, assistant):
+        messages = [("system", "bat 1"), ("user", user), ("assistant", assistant)]
+        return json.dumps({"messages": [{"role": role, "content": content} for role, content in messages]})
+
+    corpus = tmp_path / "released.jsonl"
+    corpus.write_text(
+        "\n".join(
+            [
+                line('What does "winged" mean in "winged bat"?', "of another word"),
+                line('What does "bat" mean in "large winged bat"?', "of a longer phrase"),
+                line('What is the meaning of "Bat" in "Winged Bat"?', " an  animal "),
+                line('What does "bat" mean in "winged bat"?', "a second one"),
+                line("Explain winged bat.", "does not name the word"),
+            ]
+        ),
+        encoding="utf-8",
+    )
+    queries = [("bat", "winged bat"), ("bat", "large winged bat"), ("bat", "bat 1")]
+    lines, _ = _write(tmp_path, queries, source="released", released=corpus)
+    assert [(row["definition"], row["flag"]) for row in lines] == [
+        ("an animal", None),
+        ("of a longer phrase", None),
+        (None, "not_released"),
+    ]
+    corpus.write_text('{"messages": [{"role": "user", "content": "x"}]}\n', encoding="utf-8")
+    with pytest.raises(UserError, match="line 1: not a chat"):
+        _write(tmp_path, queries, source="released", released=corpus)
+
+
+def test_a_rerun_pays_nothing_and_needs_no_key(tmp_path, chat, monkeypatch):
+    chat.reply = lambda number, body: Reply(text=f" about\n{body['messages'][1]['content']}")
+    queries = [*PHRASES, PHRASES[0]]  # asked once
+    lines, cost = _write(tmp_path, queries, base_url=chat.url)
+    assert chat.paid == len(PHRASES) and len(_kept(tmp_path)) == len(PHRASES)
+    assert (
+        lines[3]["definition"] == 'about Define "bat" in "bat 3".' and lines[12]["definition"] == lines[0]["definition"]
+    )
+    assert (lines[0]["source"], lines[0]["model"], lines[0]["flag"]) == ("openai", "gpt-3.5-turbo-1106", None)
+    assert cost == {
+        "usd": pytest.approx(12 * (50 * 1 + 10 * 2) / 1e6),
+        "requests": 12,
+        "tokens_in": 600,
+        "tokens_out": 120,
+    }
+    assert chat.requests[0]["messages"][0] == {"role": "system", "content": "You define words."}
+    assert (chat.requests[0]["temperature"], chat.requests[0]["max_tokens"]) == (0, 60)
+
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert _write(tmp_path, queries, base_url=chat.url) == (lines, cost)
+    assert len(chat.requests) == len(PHRASES)
+    _write(tmp_path, queries[:1], base_url=chat.url, temperature=1)  # another parameter, another question
+    assert len(chat.requests) == len(PHRASES) + 1
+
+
+def test_passing_troubles_are_tried_again(tmp_path, chat):
+    troubles = [
+        Reply(status=429, headers={"Retry-After": "0.05"}),
+        Reply(status=500),
+        Reply(cut=True),
+        Reply(status=503),
+    ]
+    chat.reply = lambda number, body: troubles[number] if number < len(troubles) else Reply()
+    lines, cost = _write(tmp_path, PHRASES[:1], base_url=chat.url)
+    assert lines[0]["definition"] == "a definition"
+    assert (len(chat.requests), chat.paid, cost["requests"]) == (5, 1, 1)
+
+
+def test_answers_of_no_use_are_kept_flagged(tmp_path, chat):
+    replies = {
+        "bat 0": Reply(text=None, refusal="I will not."),
+        "bat 1": Reply(text="I'm sorry, but I cannot help with that."),
+        "bat 2": Reply(text=" \n"),
+        "bat 3": Reply(text="a winged animal of the", finish="length"),
+        "bat 4": Reply(text="", finish="content_filter"),
+        "bat 5": Reply(status=400, error={"message": "filtered", "code": "content_filter"}),
+        "bat 6": Reply(usage=None),
+    }
+    chat.reply = lambda number, body: replies[body["messages"][1]["content"].split('"')[3]]
+    lines, cost = _write(tmp_path, PHRASES[:7], base_url=chat.url)
+    assert [line["flag"] for line in lines] == ["refused", "refused", "empty", "overlong", "refused", "refused", None]
+    assert [line["definition"] for line in lines] == [None] * 6 + ["a definition"]
+    assert cost["requests"] == 7 and cost["tokens_out"] == 5 * 10 + 0 + 60  # uncounted ones at their most
+    asked = len(chat.requests)
+    _write(tmp_path, PHRASES[:7], base_url=chat.url)
+    assert len(chat.requests) == asked
+
+
+def test_a_run_cut_off_keeps_every_paid_answer(tmp_path, chat, monkeypatch):
+    monkeypatch.setattr(answers, "AT_ONCE", 3)
+    chat.reply = lambda number, body: Reply(status=400) if number == 6 else Reply()
+    with pytest.raises(UserError, match=r"does not take the request \(HTTP 400\)"):
+        _write(tmp_path, base_url=chat.url)
+    assert 6 <= chat.paid < 12 and len(_kept(tmp_path)) == chat.paid
+    assert not (tmp_path / "out.jsonl").exists()
+    chat.reply = lambda number, body: Reply()
+    assert len(_write(tmp_path, base_url=chat.url)[0]) == 12
+    assert chat.paid == 12 and len(list((tmp_path / "cache").rglob("*"))) == 12 + len(
+        {p.parent for p in _kept(tmp_path)}
+    )
+
+
+def test_killed_while_writing_leaves_no_half_answer(tmp_path, chat, monkeypatch):
+    real, written = answers.write_answer, []
+
+    def killed(folder, key, request, answer):
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(key)
+        real(folder, key, request, answer)
+
+    monkeypatch.setattr(answers, "write_answer", killed)
+    monkeypatch.setattr(answers, "AT_ONCE", 1)
+    with pytest.raises(KeyboardInterrupt):
+        _write(tmp_path, base_url=chat.url)
+    assert sorted(path.stem for path in _kept(tmp_path)) == sorted(written)
+    monkeypatch.setattr(answers, "write_answer", real)
+    before = len(chat.requests)
+    _write(tmp_path, base_url=chat.url)
+    assert len(chat.requests) - before == 8
+
+
+def test_a_spoilt_answer_is_asked_anew(tmp_path, chat):
+    _write(tmp_path, PHRASES[:2], base_url=chat.url)
+    _kept(tmp_path)[0].write_text("{", encoding="utf-8")
+    assert _write(tmp_path, PHRASES[:2], base_url=chat.url)[0][0]["definition"] == "a definition"
+    assert chat.paid == 3
+
+
+def test_the_budget_is_not_passed(tmp_path, chat):
+    # About 80 bytes in (at most a token each) and 60 tokens out: 0.0002 USD at most, 0.00007 in truth.
+    with pytest.raises(UserError, match=r"max_usd: 0.0006 USD do not suffice"):
+        _write(tmp_path, base_url=chat.url, max_usd=0.0006)
+    paid = chat.paid
+    assert 1 <= paid <= 8 and len(_kept(tmp_path)) == paid and not (tmp_path / "out.jsonl").exists()
+    assert _write(tmp_path, base_url=chat.url, max_usd=5)[1]["requests"] == 12 and chat.paid == 12
+    assert len(_write(tmp_path, base_url=chat.url, max_usd=0)[0]) == 12  # all paid for
+    with pytest.raises(UserError, match=r"12 answers cost 0\.0008"):  # what was paid before counts
+        _write(tmp_path, [*PHRASES, ("bat", "new")], base_url=chat.url, max_usd=0.00085)
+
+
+def test_prices(chat, tmp_path):
+    assert price_of("ft:gpt-3.5-turbo-1106:someone::id") == price_of("ft:gpt-3.5-turbo-1106")
+    with pytest.raises(UserError, match="no price is known for 'gpt-unheard-of'"):
+        price_of("gpt-unheard-of")
+    _, cost = _write(tmp_path, PHRASES[:1], base_url=chat.url, model="own-model", max_usd=0)
+    assert cost == {"usd": 0, "requests": 1, "tokens_in": 50, "tokens_out": 10}
+
+
+@pytest.mark.parametrize("key", [None, "  "])
+def test_a_missing_key_is_one_sentence(tmp_path, monkeypatch, key):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    if key:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(UserError, match=r"OPENAI_API_KEY is not set: type `export .*no other step needs a key"):
+        _write(tmp_path)
+
+
+def test_a_server_without_keys_is_asked_without(tmp_path, chat, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert _write(tmp_path, PHRASES[:1], base_url=chat.url)[0][0]["definition"] == "a definition"
+    chat.reply = lambda number, body: Reply(status=401)
+    with pytest.raises(UserError, match=r"OPENAI_API_KEY is not set, and http.*wants one"):
+        _write(tmp_path, PHRASES[1:2], base_url=chat.url)
+
+
+def _all_texts(error):
+    """Everything an error could say in a log: itself, its causes, what it was raised during."""
+    texts, waiting = [], [error]
+    while waiting:
+        one = waiting.pop()
+        texts += [str(one), repr(one), repr(vars(one)), "".join(traceback.format_exception(one))]
+        waiting += [other for other in (one.__cause__, one.__context__) if other]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (Reply(status=401, error={"message": f"Incorrect API key provided: {CANARY}", "code": CANARY}), "is refused"),
+        (Reply(status=403, error={"message": CANARY}), "is refused"),
+        (Reply(status=404, error={"message": CANARY, "code": "model_not_found"}), "has no model 'gpt-3.5"),
+        (Reply(status=400, error={"message": CANARY, "code": CANARY}), "does not take the request .HTTP 400.:"),
+        (Reply(status=429, error={"message": CANARY, "code": "insufficient_quota"}), "no credit left"),
+        (Reply(status=500, error={"message": CANARY}), r"still does not answer after 2 tries \(HTTP 500\)"),
+        (Reply(cut=True), "cannot be reached|cannot be read"),
+        (Reply(body=b"<html>" + CANARY.encode()), "does not answer as /chat/completions does"),
+    ],
+)
+def test_the_key_appears_nowhere(tmp_path, chat, caplog, capsys, monkeypatch, reply, message):
+    monkeypatch.setattr(client, "RETRIES", 1)
+    caplog.set_level(logging.DEBUG)
+    chat.reply = lambda number, body: Reply() if number == 0 else reply
+    _write(tmp_path, PHRASES[:1], base_url=chat.url)
+    with pytest.raises(UserError, match=message) as caught:
+        _write(tmp_path, PHRASES[1:2], base_url=chat.url)
+    assert chat.keys[0] == f"Bearer {CANARY}"  # it is used
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert files and not any(CANARY.encode() in content for content in files)
+    assert CANARY not in _all_texts(caught.value)
+    assert CANARY not in caplog.text + "".join(capsys.readouterr())
+
+
+def test_keys_that_no_header_can_hold_are_not_shown(tmp_path, chat, monkeypatch):
+    monkeypatch.setattr(client, "RETRIES", 0)
+    for key in (CANARY + "\u00e9\u4e2d", CANARY + "\n" + CANARY):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        with pytest.raises(UserError) as caught:
+            _write(tmp_path, PHRASES[:1], base_url=chat.url)
+        assert CANARY not in _all_texts(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": "babelnet"}, "Allowed: none, openai, released, wordnet"),
+        ({"prompt": "Define {word} in {sentence}"}, r"Allowed: a text with {word} and {phrase}"),
+        ({"prompt": "Define {word}"}, "definitions.prompt"),
+        ({"prompt": "Define {word} in {phrase"}, "definitions.prompt"),
+        ({"base_url": f"http://me:{CANARY}@localhost/v1"}, "leave out name and password"),
+        ({"source": "released"}, "dgpt_corpus"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path, chat, settings, message):
+    with pytest.raises(UserError, match=message) as caught:
+        _write(tmp_path, **settings)
+    assert CANARY not in _all_texts(caught.value) and not chat.requests

@@ -1,0 +1,132 @@
+"""Settings are checked before anything runs, and a wrong one says what is wrong, allowed and to type."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from polclip import settings
+from polclip.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def paper():
+    return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+def laid_over(base, overlay):
+    base = copy.deepcopy(base)
+    for key, value in overlay.items():
+        base[key] = laid_over(base.get(key) or {}, value) if isinstance(value, dict) else value
+    return base
+
+
+def complaint(config, datasets=()):
+    with pytest.raises(UserError) as caught:
+        settings.check(config, datasets)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("preset", [None, *sorted((ROOT / "presets").glob("*.yaml"))])
+def test_the_settings_of_the_repository_are_right(paper, preset):
+    datasets = yaml.safe_load((ROOT / "rules" / "datasets.yaml").read_text(encoding="utf-8"))
+    overlay = yaml.safe_load(preset.read_text(encoding="utf-8")) if preset else {}
+    checked = settings.check(laid_over(paper, overlay), datasets)
+    assert checked["name"] == (preset.stem if preset else "paper")
+
+
+def test_every_key_of_the_schema_must_be_there(paper):
+    del paper["training"]["steps"], paper["seeds"], paper["machine"]["threads"]["train"]
+    message = complaint(paper)
+    assert "training.steps: missing" in message
+    assert "seeds: missing" in message
+    assert "machine.threads.train: missing" in message
+
+
+def test_every_key_is_explained_in_config_yaml_by_a_comment():
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    schema = settings.complete_schema()
+    for key in schema["required"]:
+        assert f"\n{key}:" in text
+    for block in ("alignment", "model", "training"):
+        for key in schema["properties"][block]["required"]:
+            assert f"\n  {key}:" in text
+
+
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        ({"training": {"lerning_rate": 1}}, ["training.lerning_rate", "unknown", "did you mean learning_rate?"]),
+        ({"colour": "red"}, ["colour", "'red'", "unknown", "allowed: name, "]),
+        ({"encoder": {"kind": "clop"}}, ["encoder.kind", "'clop'", "pair | clip", "kind: clip"]),
+        ({"model": {"momentum": 1}}, ["model.momentum", "a number or null, at least 0, below 1", "momentum: 0.995"]),
+        ({"training": {"steps": "many"}}, ["training.steps", "'many'", "a whole number"]),
+        ({"seeds": [1, 1]}, ["seeds", "[1, 1]", "each item once"]),
+        ({"seeds": []}, ["seeds", "[]"]),
+        ({"name": "a b"}, ["name", "'a b'"]),
+        ({"corpora": {"visual": {"dev": ["trial"]}}}, ["corpora.visual.dev.0", "'trial'"]),
+        ({"experiments": {"main": {"model": {"widht": 1}}}}, ["experiments.main.model.widht", "did you mean width?"]),
+        ({"experiments": {"main": {"training": {"steps": 0}}}}, ["experiments.main.training.steps", "at least 1"]),
+        ({"experiments": {"x": {"baseline": "best"}}}, ["experiments.x.baseline", "random | first_sense"]),
+        ({"experiments": {"a b": {}}}, ["'a b'", "cannot be a name"]),
+        ({"pictures": {"styles": {"noto": {"dataset": "x"}}}}, ["pictures.styles.noto.family: missing"]),
+    ],
+)
+def test_a_wrong_setting_names_key_value_and_what_is_allowed(paper, overlay, said):
+    message = complaint(laid_over(paper, overlay))
+    for part in said:
+        assert part in message
+
+
+def test_a_number_that_yaml_reads_as_text_is_told_from_a_text(paper):
+    config = laid_over(paper, yaml.safe_load("training: {learning_rate: 1e-3}"))
+    message = complaint(config)
+    assert "training.learning_rate: '1e-3'" in message and "write 0.001" in message
+
+
+def test_contradictions_are_refused(paper):
+    style = {"dataset": "noto", "family": "noto", "vocabulary": "emoji"}
+    overlay = {
+        "corpora": {"textual": {"test": ["a/test", "b/a"]}},
+        "pictures": {"styles": {"noto": style}, "dev_families": ["noto"], "test_families": ["noto", "mdi"]},
+        "experiments": {"lesk": {"baseline": "lesk", "model": {"width": 8}}},
+    }
+    message = complaint(laid_over(paper, overlay), ["wordnet", "clip_vit_l_14"])
+    assert "second benchmark `a`" in message
+    assert "'mdi' is the family of no style" in message
+    assert "'noto' is among the dev_families too" in message
+    assert "pictures.styles.noto.dataset: 'noto' is no data set" in message
+    assert "experiments.lesk: a baseline trains nothing" in message
+
+
+def test_null_switches_an_experiment_and_a_style_off(paper):
+    overlay = {"experiments": {"lesk": None}, "pictures": {"styles": {"noto": None}}}
+    checked = settings.check(laid_over(paper, overlay))
+    assert "lesk" not in checked["experiments"] and "main" in checked["experiments"]
+    assert checked["pictures"]["styles"] == {}
+
+
+def test_an_experiment_lies_over_the_common_block(paper):
+    config = laid_over(paper, {"experiments": {"narrow": {"model": {"width": 8}, "seeds": [7]}}})
+    block = settings.experiment_block(config, "narrow", "model")
+    assert block == {**paper["model"], "width": 8}
+    assert settings.experiment_block(config, "narrow", "training") == paper["training"]
+    assert settings.experiment_seeds(config, "narrow") == [7]
+    assert settings.experiment_seeds(config, "main") == paper["seeds"]
+
+
+def test_the_digest_knows_values_and_not_the_order_of_keys():
+    assert settings.digest({"a": 1, "b": [1, 2]}) == settings.digest({"b": [1, 2], "a": 1})
+    assert settings.digest({"a": 1, "b": [1, 2]}) != settings.digest({"a": 1, "b": [2, 1]})
+    assert settings.digest({"a": 1}) != settings.digest({"a": "1"})
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [("wordnet_examples/test", "wordnet_examples"), ("unified_wsd/ALL", "ALL"), ("dev_style/dev", "dev_style")],
+)
+def test_the_name_of_a_benchmark(entry, name):
+    assert settings.benchmark_of(entry) == name

@@ -1,0 +1,218 @@
+"""The workflow as a user meets it: what it would run, what it refuses, what an edit makes it do again."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("Snakefile", "config.yaml", "environment.yaml", "rules", "presets", "workflow_scripts", "polclip", "profiles")
+# One of each kind of job: a preset over presets/demo.yaml that leaves most of the demo out.
+SMALL = """
+name: small
+seeds: [42]
+encoder: {text_shards: 1}
+pictures:
+  styles: {twemoji: null, fluent: null, fxemoji: null, streamline: null, game-icons: null, mdi: null}
+experiments: {text_only: null, no_fusion: null, lesk: null, random: null, zero_shot: null}
+"""
+
+
+def run(command, *arguments, folder=ROOT):
+    """Run a program of this environment without a key, and give what it said."""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+    environment["PYTHONPATH"] = ""
+    return subprocess.run(
+        [Path(sys.executable).parent / command, *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def dry_run(folder, *arguments):
+    """The rules that would run, with how many jobs each."""
+    done = run("snakemake", "-n", "--directory", folder, *arguments, folder=folder)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    stats = said.split("Job stats:")[1].split("\n\n")[0] if "Job stats:" in said else ""
+    jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
+    jobs.pop("total", None)
+    return jobs
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the workflow, so that no test sees results or leaves some."""
+    folder = tmp_path_factory.mktemp("workflow")
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / part)
+    return folder
+
+
+def test_the_papers_reproduction_builds_without_network_key_or_gpu(copy):
+    jobs = dry_run(copy)
+    for rule in ("download", "image_senses", "vwsd", "semcor", "write_definitions", "train", "report"):
+        assert jobs[rule] >= 1
+    assert jobs["train"] == 1 and jobs["embed_texts"] == 8
+
+
+def test_the_demo_builds(copy):
+    jobs = dry_run(copy, "--configfile", "presets/demo.yaml")
+    assert jobs["train"] == jobs["predict"] == 9 and jobs["align_towers"] == 3
+    assert jobs["score"] + jobs["score_textual"] == 9 + 4
+    assert not {"semcor", "vwsd", "image_senses"} & set(jobs)
+
+
+def test_a_single_output_asks_for_what_it_needs_and_no_more(copy):
+    jobs = dry_run(copy, "results/paper/scores/first_sense/seed-42/ALL.json")
+    assert set(jobs) == {
+        "download", "inventory", "unified_wsd", "hard_benchmark", "baseline_textual", "score_textual",
+    }  # fmt: skip
+    assert "train" in dry_run(copy, "results/paper/predictions/main/seed-7/prediction.vwsd_it.it.txt")
+
+
+def test_the_named_targets_exist(copy):
+    targets = "all datasets inventory corpora definitions embeddings models predictions scores report check_setup"
+    listed = run("snakemake", "--list", "--directory", copy, folder=copy)
+    assert set(targets.split()) <= set((listed.stdout + listed.stderr).split())
+
+
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        (
+            "training: {learning_rat: 1}",
+            "training.learning_rat: unknown key (its value is 1); did you mean learning_rate?",
+        ),
+        ("encoder: {kind: clop}", "encoder.kind: 'clop' is not allowed; allowed: pair | clip"),
+        ("inventory: {dataset: wordnt}", "inventory.dataset: 'wordnt' is no data set; did you mean wordnet?"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_runs(copy, tmp_path, overlay, said):
+    (tmp_path / "overlay.yaml").write_text(overlay)
+    done = run("snakemake", "-n", "--directory", copy, "--configfile", tmp_path / "overlay.yaml", folder=copy)
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_lint_and_format_are_clean(copy):
+    lint = run("snakemake", "--lint", folder=ROOT)
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+    form = run("snakefmt", "--check", "Snakefile", "rules")
+    assert form.returncode == 0, form.stdout + form.stderr
+
+
+def test_a_rule_has_a_script_of_its_name_and_the_script_is_thin():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
+    rules = dict(re.findall(r'^rule (\w+):.*?workflow_scripts/(\w+)\.py"$', text, re.MULTILINE | re.DOTALL))
+    scripts = {path.stem: path for path in (ROOT / "workflow_scripts").glob("*.py")}
+    assert set(rules) == set(rules.values()) == set(scripts)
+    for path in scripts.values():
+        source = path.read_text(encoding="utf-8")
+        assert "with rule_log(snakemake)" in source
+        assert len(source.splitlines()) < 60 and "\ndef " not in source
+
+
+def test_the_package_does_not_know_snakemake():
+    for path in (ROOT / "polclip").rglob("*.py"):
+        assert not re.search(r"^\s*(import|from) snakemake", path.read_text(encoding="utf-8"), re.MULTILINE), path
+
+
+def test_the_environment_is_the_lock_and_holds_what_the_package_needs():
+    lock = [
+        line
+        for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
+    assert all(
+        re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*( ; platform_system == \"Linux\")?", line) for line in lock
+    )
+    environment = yaml.safe_load((ROOT / "environment.yaml").read_text(encoding="utf-8"))
+    assert environment["dependencies"][-1]["pip"] == lock
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    locked = {line.split("==")[0].lower().replace("-", "_") for line in lock}
+    assert {re.split("[<>=]", name)[0].lower() for name in project["dependencies"]} <= locked
+
+
+@pytest.fixture(scope="module")
+def finished(copy):
+    """A run of the small preset that looks finished: every output is there and recorded as made."""
+    (copy / "small.yaml").write_text(SMALL)
+    presets = ("--configfile", "presets/demo.yaml", "small.yaml")
+    planned = run("snakemake", "-n", "--directory", copy, *presets, folder=copy)
+    outputs = re.findall(r"^    output: (.*)$", planned.stdout + planned.stderr, re.MULTILINE)
+    for name in ", ".join(outputs).split(", "):
+        path = copy / name
+        if path.suffix:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+    touched = run("snakemake", "--cores", 1, "--touch", "--forceall", "--directory", copy, *presets, folder=copy)
+    assert touched.returncode == 0, touched.stdout + touched.stderr
+    assert dry_run(copy, *presets) == {}
+    return copy, presets
+
+
+@pytest.fixture
+def edited(finished):
+    """Edit files of the finished run, and see what would run; the files are put back at the end."""
+    copy, presets = finished
+    kept = {}
+
+    def edit(name, change):
+        path = copy / name
+        kept.setdefault(path, (path.read_text(encoding="utf-8"), path.stat()))
+        path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+        return set(dry_run(copy, *presets))
+
+    yield edit
+    for path, (text, stat) in kept.items():
+        path.write_text(text, encoding="utf-8")
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+AFTER_TRAINING = {"train", "predict", "score", "tables", "costs", "provenance", "report", "all"}
+
+
+def test_an_edit_of_the_learning_rate_trains_again_and_what_follows(edited):
+    assert edited("small.yaml", lambda text: text + "training: {learning_rate: 0.5}\n") == AFTER_TRAINING
+
+
+def test_a_comment_edit_runs_nothing(edited):
+    assert edited("polclip/training/loop.py", lambda text: "# A comment.\n" + text) == set()
+    assert edited("config.yaml", lambda text: text + "# A comment.\n") == set()
+    assert edited("rules/train.smk", lambda text: "# A comment.\n" + text) == set()
+
+
+def test_a_real_edit_of_a_module_runs_the_rules_that_use_it(edited):
+    training = edited("polclip/training/loop.py", lambda text: text + "\nNEW = 1\n")
+    assert training == AFTER_TRAINING
+    words = edited("polclip/corpora/wordnet_examples.py", lambda text: text + "\nNEW = 1\n")
+    assert {"wordnet_examples", "collect_texts", "baseline_textual"} <= words
+    assert not {"download", "inventory", "render_pictures", "embed_pictures"} & words
+
+
+def test_a_real_edit_of_the_scorer_trains_nothing(edited):
+    jobs = edited("polclip/evaluation/scores.py", lambda text: text + "\nNEW = 1\n")
+    assert {"score", "score_textual", "tables"} <= jobs
+    assert not {"train", "align_towers", "embed_texts"} & jobs
+
+
+def test_a_setting_of_rendering_does_not_touch_the_textual_side(edited):
+    jobs = edited("small.yaml", lambda text: text.replace("pictures:\n", "pictures:\n  size: 96\n"))
+    assert {"render_pictures", "embed_pictures", "picture_corpora"} <= jobs
+    assert not {"inventory", "wordnet_examples", "baseline_textual", "score_textual"} & jobs
