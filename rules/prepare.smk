@@ -17,6 +17,8 @@ rule inventory:
         mem_mb=2000,
         runtime=10,
     params:
+        synsets=config["inventory"]["synsets"],
+        senses=config["inventory"]["senses"],
         code=code_of("inventory"),
     script:
         "../workflow_scripts/inventory.py"

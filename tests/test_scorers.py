@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from polclip.corpora.key_files import read_keys
 from polclip.errors import UserError
+from polclip.evaluation.prediction_files import write_official
 from polclip.evaluation.score_files import score_textual_file, score_visual_file
-from polclip.evaluation.scores import compare_experiments, instance_values, score_predictions, write_official
+from polclip.evaluation.scores import compare_experiments, instance_values, score_predictions
 from polclip.evaluation.textual import macro_f1, score_textual
 from polclip.evaluation.visual import mean_over_languages, score_visual
 from polclip.files import write_json_lines

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from polclip.evaluation.baselines import predict_baseline
-from polclip.evaluation.scores import write_official
+from polclip.evaluation.prediction_files import write_official
 from polclip.inventory import Inventory
 from polclip.rule_log import rule_log
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from polclip.devices import choose_device
 from polclip.encoders.feature_store import FeatureStore
 from polclip.evaluation.predict import predict
-from polclip.evaluation.scores import write_official
+from polclip.evaluation.prediction_files import write_official
 from polclip.inventory import Inventory
 from polclip.rule_log import rule_log
 

@@ -5,7 +5,7 @@ A query is a word, a phrase (the word and a cue) and ten pictures, one of which 
 whose senses was trained) and `hard` (unseen words too, with another sense of the word among the ten). All pictures
 of a query come from the styles of its gold and its rivals, so that the style never gives the answer away.
 
-Sides: a word stands with all its depicted senses on one side, train, dev or test; drawing styles of one family likewise.
+Sides: a word stands with all its depicted senses on one side, train, dev or test; so do styles of one family.
 """
 
 from collections import defaultdict
@@ -211,6 +211,7 @@ def build(
                 f"The picture corpus {name!r} came out empty: check pictures.styles, the families held out "
                 "and the fractions under pictures.split."
             )
+    for name, records in made.items():
         kind = {"pictures": Picture, "phrases": Phrase}.get(name, VisualInstance)
         write_records(outputs[name], kind, records)
     write_json(counts, {name: len(records) for name, records in made.items()})

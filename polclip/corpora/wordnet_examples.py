@@ -48,7 +48,8 @@ def build(
     """Write the three splits (Parquet of TextualInstance) and return what was counted.
 
     Counts: sentences, target_not_found, monosemous, instances (the polysemous ones), train, dev, test,
-    shared (left out of train or dev, see _split), left_out (of train, by max_train_instances). Raises UserError when nothing is left to train or to test on.
+    shared (left out of train or dev, see _split), left_out (of train, by max_train_instances). Raises UserError
+    when nothing is left to train or to test on.
     """
     settings = settings or ExampleSettings()
     counts: Counter[str] = Counter()

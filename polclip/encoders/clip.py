@@ -1,16 +1,19 @@
 """The two towers of a CLIP from open_clip, by name and weights (a tag, a local file or a hub folder)."""
 
 import numpy as np
-import open_clip
 import torch
 from PIL import Image
 
 from polclip.encoders.interface import EncodedImages, EncodedTexts
 from polclip.errors import UserError
 
+NEAR = 16  # bytes to look ahead for a token: white space, or the rest of an entity such as &quot;
+
 
 def load_clip(architecture: str, weights: str, device: str = "cpu"):
     """Load a CLIP without executing code; returns the model, its preprocessing and its tokenizer."""
+    import open_clip  # here, since its import takes seconds and a pair of towers does without
+
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
             architecture, pretrained=weights, device=device, weights_only=True
@@ -55,14 +58,24 @@ class ClipTextEncoder:
         )
 
     def _spans(self, text: str, tokens: list[int]) -> np.ndarray:
-        """Characters of each token, found by walking through the lower-cased text; (0, 0) at both ends."""
-        spans, position, lowered = [(0, 0)], 0, text.lower()
+        """Characters of each token, found by walking through the text's bytes; (0, 0) at both ends.
+
+        Bytes, since one letter may be cut into several tokens; cleaned letter by letter as the tokenizer cleans
+        the whole, so that curly quotes and ligatures are found. What is not found near by has an empty span.
+        """
+        letters = [c.lower() if c.isascii() else self.tokenizer.clean_fn(c) for c in text]
+        owner = [k for k, letter in enumerate(letters) for _ in letter.encode()] + [len(text)]
+        written = "".join(letters).encode()
+        spans, position = [(0, 0)], 0
         for token in tokens[1:-1]:
-            piece = self.tokenizer.decode([token]).strip()
-            start = lowered.find(piece, position) if piece else -1
-            if start >= 0:
-                position = start + len(piece)
-            spans.append((max(start, position - len(piece)), position))
+            symbols = self.tokenizer.decoder[token].removesuffix("</w>")
+            piece = bytes(self.tokenizer.byte_decoder[symbol] for symbol in symbols)
+            start = written.find(piece, position, position + len(piece) + NEAR)
+            if start < 0:
+                spans.append((owner[position], owner[position]))
+                continue
+            position = start + len(piece)
+            spans.append((owner[start], owner[position - 1] + 1))
         return np.array([*spans, (0, 0)], dtype=np.int32)
 
 

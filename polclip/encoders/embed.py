@@ -1,12 +1,12 @@
 """The embedding step: frozen towers run once over each distinct text and picture."""
 
 import logging
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
@@ -102,12 +102,15 @@ def read_picture(path: str | Path) -> Image.Image | str:
             if opened.width * opened.height > LARGEST_PIXELS:
                 return "too large"
             opened.load()
-            picture = (
-                opened.convert("RGBA") if opened.mode in ("P", "LA", "RGBA", "PA") else opened.convert("RGB")
-            )
+            if opened.mode.startswith("I;16"):  # convert() would cut off all above 255
+                picture = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)).convert("RGB")
+            else:
+                picture = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
     except FileNotFoundError:
         return "missing"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, zipfile.BadZipFile):
+    except Image.DecompressionBombError:
+        return "too large"
+    except (OSError, ValueError, SyntaxError):
         return "cannot be decoded"
     if picture.mode == "RGBA":
         white = Image.new("RGBA", picture.size, "white")
@@ -124,7 +127,7 @@ def _batches(items: list[Picture], size: int) -> Iterator[list[tuple[Picture, Im
 
         parts = [items[start : start + size] for start in range(0, len(items), size)]
         ahead = pool.submit(decode, parts[0]) if parts else None
-        for following in [*parts[1:], None]:
+        for following in [*parts[1:], None][: len(parts)]:
             decoded = ahead.result()
             ahead = pool.submit(decode, following) if following else None
             yield decoded

@@ -4,13 +4,12 @@ Weights: all-MiniLM-L6-v2 (Apache-2.0) and EfficientNet-Lite0 trained on ImageNe
 without executing code: safetensors, and `torch.load(weights_only=True)`.
 """
 
+import pickle
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 from PIL import Image
-from transformers import AutoModel, AutoTokenizer
 
 from polclip.encoders.interface import EncodedImages, EncodedTexts
 from polclip.errors import UserError
@@ -25,6 +24,8 @@ class HuggingFaceTextEncoder:
     """
 
     def __init__(self, folder: str | Path, device: str = "cpu", longest: int = 128) -> None:
+        from transformers import AutoModel, AutoTokenizer  # here: the image tower does without
+
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self.model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
@@ -66,11 +67,17 @@ class EfficientNetLite0:
     width = 1280
 
     def __init__(self, weights: str | Path, device: str = "cpu", grid: int = 4) -> None:
+        import timm  # here: the text tower does without
+
         self.model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        stored = torch.load(weights, map_location="cpu", weights_only=True)
-        # The file names its layers differently but lists the same tensors in the same order.
         names = self.model.state_dict()
-        if [tuple(t.shape) for t in stored.values()] != [tuple(t.shape) for t in names.values()]:
+        try:
+            stored = torch.load(weights, map_location="cpu", weights_only=True)
+            # The file names its layers differently but lists the same tensors in the same order.
+            fits = [t.shape for t in stored.values()] == [t.shape for t in names.values()]
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, AttributeError) as error:
+            raise UserError(f"{weights} cannot be read as weights: {error}") from error
+        if not fits:
             raise UserError(f"{weights} does not hold the weights of EfficientNet-Lite0.")
         self.model.load_state_dict(dict(zip(names, stored.values(), strict=True)))
         # Channels last runs convolutions about 1.5 times faster on CPUs.

@@ -8,6 +8,7 @@ import torch
 
 from polclip.corpora.texts import read_definitions
 from polclip.encoders.feature_store import FeatureStore
+from polclip.errors import UserError
 from polclip.files import write_json_lines
 from polclip.inventory import Inventory
 from polclip.model.polclip import PolCLIP
@@ -56,6 +57,8 @@ def rank_queries(
     A candidate without features (missing or broken picture) is ranked last, with the score LOWEST.
     """
     ids = sorted({p for query, _ in queries for p in query.candidates if p in pictures})
+    if not ids:
+        raise UserError(f"None of the pictures of {len(queries)} visual queries has features: check corpora.visual.")
     place = {picture_id: k for k, picture_id in enumerate(ids)}
     images = torch.cat(
         [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -217,6 +218,7 @@ class PolCLIP(nn.Module):
         config = {"towers": asdict(self.towers), "model": asdict(self.settings)}
         with complete_or_absent(Path(folder) / "model.safetensors") as temporary:
             save_file(weights, temporary)
+            temporary.chmod(0o644)  # safetensors makes files that only their owner can read
         with complete_or_absent(Path(folder) / "config.json") as temporary:
             temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -226,15 +228,21 @@ class PolCLIP(nn.Module):
         try:
             config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
             weights = load_file(Path(folder) / "model.safetensors")
-        except (OSError, ValueError) as error:
+            model = cls(TowerSettings(**config["towers"]), ModelSettings(**config["model"]))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise UserError(
-                f"{folder} is not a PolCLIP model: config.json and model.safetensors are expected ({error})."
+                f"{folder} is not a PolCLIP model: config.json and model.safetensors are expected ({error!r})."
             ) from error
-        model = cls(TowerSettings(**config["towers"]), ModelSettings(**config["model"]))
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-        wrong = [name for name in missing if not name.startswith("momentum.")] + unexpected
+        expected = {name: t for name, t in model.state_dict().items() if not name.startswith("momentum.")}
+        wrong = sorted(
+            name
+            for name in expected.keys() | weights.keys()
+            if name not in expected or name not in weights or expected[name].shape != weights[name].shape
+        )
         if wrong:
             raise UserError(f"{folder}: the weights do not fit config.json ({', '.join(wrong[:5])}).")
+        model.load_state_dict(weights, strict=False)
+        model.restart_momentum()
         return model.eval()
 
 

@@ -62,9 +62,10 @@ class QueryRanking:
     """A visual dev set ready to be ranked by the heads alone."""
 
     def __init__(self, paths: list[str | Path], texts: FeatureStore, pictures: FeatureStore) -> None:
-        queries = read_queries(paths, {})
+        # A picture that could not be read has no features: its queries are left out here.
+        queries = [item for item in read_queries(paths, {}) if all(p in pictures for p in item[0].candidates)]
         if not queries:
-            raise UserError(f"No visual query in {', '.join(map(str, paths))}.")
+            raise UserError(f"No visual query with all its pictures in {', '.join(map(str, paths))}.")
         ids = list(dict.fromkeys(p for query, _ in queries for p in query.candidates))
         self.features = PictureFeatures(pictures, ids)
         self.text = torch.from_numpy(texts.pooled([text for _, text in queries]))
@@ -179,7 +180,7 @@ def align(
                 "epoch": epoch + 1,
                 "seconds": round(time.monotonic() - started, 2),
                 "loss": float(np.mean(losses)),
-                "temperature": float(1 / log_scale.exp()),
+                "temperature": (1 / log_scale.exp()).item(),
                 "dev_visual": dev_visual,
                 **rates,
             }
@@ -196,7 +197,12 @@ def copy_clip_heads(folder: str | Path, architecture: str, weights: str | Path) 
     """Write a CLIP's own projections as heads: its towers are aligned already."""
     text, image = clip_projections(architecture, str(weights))
     towers = TowerSettings(
-        kind="clip", text_width=text.shape[0], image_width=image.shape[0], embed=text.shape[1]
+        kind="clip",
+        text_width=text.shape[0],
+        image_width=image.shape[0],
+        embed=text.shape[1],
+        channel_dropout=0.0,  # a remedy for a pair's image tower alone
+        dropout=0.0,
     )
     heads = Heads(towers)
     heads.text.projection.data.copy_(text)
@@ -208,6 +214,7 @@ def save_heads(folder: str | Path, heads: Heads, towers: TowerSettings, lines: l
     """Write the three files of an alignment folder."""
     with complete_or_absent(Path(folder) / "heads.safetensors") as temporary:
         save_file({name: t.contiguous() for name, t in heads.state_dict().items()}, temporary)
+        temporary.chmod(0o644)  # safetensors makes files that only their owner can read
     write_json_lines(Path(folder) / "metrics.jsonl", lines)
     write_json(Path(folder) / "config.json", {"towers": asdict(towers)})
 

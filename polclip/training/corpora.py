@@ -48,7 +48,7 @@ class TextualCorpus:
         candidates, gold = [], []
         for instance in instances:
             ids = [inventory.sense(key).synset_id for key in instance.candidates]
-            candidates.append(np.array([place.setdefault(i, len(place)) for i in ids]))
+            candidates.append(np.array([place.setdefault(i, len(place)) for i in ids], dtype=int))
             gold.append(np.isin(instance.candidates, instance.gold))
         ids = [text_id(instance.text) for instance in instances]
         target = np.stack(
@@ -59,7 +59,7 @@ class TextualCorpus:
 
 
 def target_state(texts: FeatureStore, text: str, span: tuple[int, int]) -> np.ndarray:
-    """Mean [w] of the token states whose characters overlap the span; of all tokens where the text was cut before it."""
+    """Mean [w] of the token states whose characters overlap the span; of all where the text was cut before it."""
     spans, states = texts.spans(text), texts.states(text)
     inside = (spans[:, 0] < span[1]) & (spans[:, 1] > span[0])
     return (states[inside] if inside.any() else states).astype(np.float32).mean(0)

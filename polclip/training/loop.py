@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from polclip.corpora.texts import read_definitions
 from polclip.encoders.feature_store import FeatureStore
+from polclip.errors import UserError
 from polclip.evaluation.predict import rank_queries, rank_words
 from polclip.files import complete_or_absent
 from polclip.inventory import Inventory
@@ -130,10 +131,16 @@ def train(
 def _senses(
     phrases: Sequence[str | Path], pictures: Sequence[str | Path], stored: FeatureStore
 ) -> SenseCorpus:
-    return SenseCorpus(
+    senses = SenseCorpus(
         [phrase for path in phrases for phrase in read_records(path, Phrase)],
         [p for path in pictures for p in read_records(path, Picture) if p.picture_id in stored],
     )
+    if not len(senses):
+        raise UserError(
+            f"No sense has both a phrase and a picture with features in {', '.join(map(str, [*phrases, *pictures]))}: "
+            "check corpora.visual.train, or set training.tasks: [textual]."
+        )
+    return senses
 
 
 def _some(items: list, most: int) -> list:
@@ -168,7 +175,9 @@ def _dev_score(model: PolCLIP, corpora: Corpora, settings: TrainingSettings, log
         corpus = corpora.textual_dev
         rows = np.array(_some(list(range(len(corpus))), settings.dev_instances))
         ranking = rank_words(model, corpus, corpora.inventory, corpora.texts, rows)
-        right = [p.candidates[0] in corpus.instances[k].gold for p, k in zip(ranking, rows, strict=True)]
+        right = [
+            bool({*p.candidates[:1]} & {*corpus.instances[k].gold}) for p, k in zip(ranking, rows, strict=True)
+        ]
         scores["dev_textual"] = 100 * float(np.mean(right))
     if "visual" in settings.tasks:
         ranking = rank_queries(model, corpora.visual_dev, corpora.texts, corpora.pictures)
@@ -192,10 +201,10 @@ def _training(
     yield from _joint(model, corpora, settings, rng, log)
 
 
-def _groups(parameters: dict[float, list[torch.nn.Parameter]], decay: float) -> list[dict]:
+def _groups(parameters: Sequence[tuple[float, list[torch.nn.Parameter]]], decay: float) -> list[dict]:
     """Optimizer groups by peak rate; norms, biases and scalars are not decayed."""
     groups = []
-    for peak, of_peak in parameters.items():
+    for peak, of_peak in parameters:
         for decayed in (True, False):
             chosen = [p for p in of_peak if (p.ndim > 1) == decayed]
             if chosen:
@@ -232,7 +241,7 @@ def _warm_up(
         glosses = model.heads.text(pooled.to(device))
         model.heads.train()
     optimizer = torch.optim.AdamW(
-        _groups({settings.warm_up_learning_rate: list(model.word.parameters())}, settings.weight_decay)
+        _groups([(settings.warm_up_learning_rate, list(model.word.parameters()))], settings.weight_decay)
     )
     batch = min(settings.warm_up_batch, len(textual))
     steps = settings.warm_up_epochs * (len(textual) // batch)
@@ -248,7 +257,7 @@ def _warm_up(
         similarity = model.word_in_context(*textual.rows(rows, device)) @ glosses[used].T
         loss = contrastive_loss(similarity, positive.to(device), model.scale, allowed.to(device))
         _update(optimizer, loss, (step + 0.5) / steps, settings.clip_norm)
-        log.add(stage="warm_up", loss=loss.item(), loss_w2s=loss.item(), temperature=float(1 / model.scale))
+        log.add(stage="warm_up", loss=loss.item(), loss_w2s=loss.item(), temperature=(1 / model.scale).item())
 
 
 def _joint(
@@ -259,10 +268,10 @@ def _joint(
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         _groups(
-            {
-                settings.head_learning_rate: [p for p in trained if id(p) in is_head],
-                settings.learning_rate: [p for p in trained if id(p) not in is_head],
-            },
+            [
+                (settings.head_learning_rate, [p for p in trained if id(p) in is_head]),
+                (settings.learning_rate, [p for p in trained if id(p) not in is_head]),
+            ],
             settings.weight_decay,
         )
     )
@@ -295,7 +304,7 @@ def _joint(
             stage="joint",
             loss=losses.total.item(),
             **{f"loss_{name}": value.item() for name, value in losses._asdict().items()},
-            temperature=float(1 / model.scale),
+            temperature=(1 / model.scale).item(),
             learning_rate=optimizer.param_groups[-1]["lr"],
         )
         if (step + 1) % settings.dev_every == 0 or step + 1 == settings.steps:

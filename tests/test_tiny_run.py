@@ -1,0 +1,305 @@
+"""The whole workflow once, for real, on a tiny configuration: what it writes, resumes, reruns and refuses.
+
+The one run that most tests look at is put to trouble on its way: two pictures break between rendering and
+embedding, and everything is killed in the middle of training.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from PIL import Image
+from tiny_project import (
+    CONCEPTS,
+    ROOT,
+    SENSES,
+    STYLES,
+    command,
+    make_mirror,
+    make_project,
+    planned,
+    read_manifest,
+    snakemake,
+    surroundings,
+    write_yaml,
+)
+
+from polclip.files import read_json, read_json_lines
+from polclip.records import Picture, Sense, TextualInstance, VisualInstance, read_records
+from polclip.reporting.tables import CORPORA_COLUMNS, SCORE_COLUMNS, SIGNIFICANCE_COLUMNS
+
+AFTER_SCORING = {"tables", "costs", "provenance", "report", "all"}
+BENCHMARKS = {
+    "wordnet_examples": ("wordnet_examples/test", TextualInstance),
+    "unseen_style": ("unseen_style/test", VisualInstance),
+    "hard": ("hard/test", VisualInstance),
+}
+ASKED = [
+    *((experiment, name) for experiment in ("main", "zero_shot") for name in BENCHMARKS),
+    ("first_sense", "wordnet_examples"),
+]
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory):
+    return make_mirror(tmp_path_factory.mktemp("archives") / "mirror")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, mirror):
+    """A finished run: its folders, the ids of the broken pictures, and what was seen on the way."""
+    project = make_project(tmp_path_factory.mktemp("tiny") / "project", mirror)
+    results = project / "results" / "tiny"
+    succeed(snakemake(project, "corpora"))
+    broken = break_pictures(results)
+    left = kill_in_training(project, results)
+    said = succeed(snakemake(project, "--rerun-incomplete"))
+    return SimpleNamespace(project=project, results=results, broken=broken, left=left, said=said)
+
+
+def succeed(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def rules_of(said):
+    """The rule of each job that Snakemake started, in its order."""
+    return re.findall(r"^(?:local)?rule (\w+):$", said, re.MULTILINE)
+
+
+def break_pictures(results):
+    """Cut off the files of a wrong candidate of a dev query and of a test query, each in its style."""
+    broken = {}
+    for corpus, style in (("dev_words/dev", "noto"), ("hard/test", "twemoji")):
+        query = next(read_records(results / f"corpora/{corpus}.parquet", VisualInstance))
+        picture = next(p for p in query.candidates if p.startswith(f"{style}:") and p != query.gold)
+        path = results / "pictures" / style / f"{picture.partition(':')[2]}.png"
+        path.write_bytes(path.read_bytes()[:60])
+        broken[style] = picture
+    return broken
+
+
+def kill_in_training(project, results):
+    """Start a training that takes for ever, kill everything once it writes, and give the files that it left."""
+    write_yaml(project / "for_ever.yaml", {"training": {"steps": 10_000_000}})
+    folder = results / "models" / "main" / "seed-1"
+    with open(project / "killed.log", "w") as log:
+        process = subprocess.Popen(
+            command("models", presets=("tiny.yaml", "for_ever.yaml")),
+            cwd=project,
+            env=surroundings(project),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        until = time.monotonic() + 240
+        try:
+            while not any(path.stat().st_size for path in folder.rglob("metrics.jsonl")):
+                assert process.poll() is None and time.monotonic() < until, (project / "killed.log").read_text()
+                time.sleep(0.1)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    succeed(snakemake(project, "--unlock"))
+    return [path.name for path in folder.iterdir() if path.is_file()]
+
+
+def test_a_kill_leaves_nothing_half_written_and_the_next_run_goes_on(run):
+    assert run.left == []
+    made = rules_of(run.said)
+    assert made.count("train") == 1
+    assert not {"download", "inventory", "embed_texts", "embed_pictures", "align_towers"} & set(made)
+
+
+def test_everything_is_up_to_date_afterwards_and_the_setup_can_be_looked_at(run):
+    targets = "all datasets inventory corpora definitions embeddings models predictions scores report check_setup"
+    said = succeed(snakemake(run.project, *targets.split()))
+    assert rules_of(said) == ["check_setup"]
+    assert all(str(read_manifest(ROOT)[f"iconify_{style}"]["file"]) in said for style in STYLES)
+
+
+def test_inventory_corpora_and_pictures_are_those_of_the_archives(run):
+    assert len(list(read_records(run.results / "inventory/senses.parquet", Sense))) == SENSES
+    for style in STYLES:
+        pictures = list(read_records(run.results / f"pictures/{style}.parquet", Picture))
+        assert len(pictures) == len(CONCEPTS)
+        good = next(p for p in pictures if p.picture_id not in run.broken.values())
+        assert Image.open(run.project / good.path).size == (64, 64)
+    corpora = pd.read_csv(run.results / "tables/corpora.tsv", sep="\t")
+    assert list(corpora.columns) == CORPORA_COLUMNS
+    assert set(corpora["corpus"]) == {"wordnet_examples", "dev_style", "dev_words", "unseen_style", "hard"}
+    assert (corpora["instances"] > 0).all() and (corpora["gold_missing"] == 0).all()
+
+
+@pytest.mark.parametrize(("experiment", "benchmark"), ASKED)
+def test_every_candidate_of_every_instance_is_ranked_and_scored(run, experiment, benchmark):
+    corpus, kind = BENCHMARKS[benchmark]
+    instances = list(read_records(run.results / f"corpora/{corpus}.parquet", kind))
+    folder = run.results / "predictions" / experiment / "seed-1"
+    predictions = list(read_json_lines(folder / f"{benchmark}.jsonl"))
+    assert [p["instance_id"] for p in predictions] == [instance.instance_id for instance in instances]
+    for instance, prediction in zip(instances, predictions, strict=True):
+        assert sorted(prediction["candidates"]) == sorted(instance.candidates)
+        assert prediction["scores"] == sorted(prediction["scores"], reverse=True)
+    if kind is TextualInstance:
+        official = (folder / f"{benchmark}.key.txt").read_text().splitlines()
+        assert official == [f"{p['instance_id']} {p['candidates'][0]}" for p in predictions]
+    else:
+        official = (folder / f"prediction.{benchmark}.en.txt").read_text().splitlines()
+        assert official == ["\t".join(p["candidates"]) for p in predictions]
+
+    scores = read_json(run.results / f"scores/{experiment}/seed-1/{benchmark}.json")
+    assert (scores["experiment"], scores["seed"], scores["benchmark"]) == (experiment, 1, benchmark)
+    metrics = {"f1", "precision", "recall", "accuracy"} if kind is TextualInstance else {"hr@1", "mrr"}
+    of_all = {row["metric"]: row for row in scores["rows"] if row["subset"] == "all"}
+    assert set(of_all) == metrics
+    assert all(0 <= row["value"] <= 100 and row["n"] == len(instances) for row in of_all.values())
+
+
+def test_the_model_its_towers_and_the_course_of_training_are_there(run):
+    folder = run.results / "models/main/seed-1"
+    assert read_json(folder / "config.json")["model"]["width"] == 16
+    model = (folder / "model.safetensors").stat()
+    assert model.st_size > 0 and model.st_mode & 0o044  # others may read it
+    lines = list(read_json_lines(folder / "metrics.jsonl"))
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    joint = [line for line in lines if line["stage"] == "joint"]
+    assert len(joint) == 4 and len(lines) > len(joint)  # the steps of tiny.yaml, behind the warm-up
+    names = {"seconds", "loss", "loss_sig", "loss_isg", "loss_w2s", "loss_w2i", "temperature", "learning_rate"}
+    assert all(names <= set(line) for line in joint)
+    assert {"dev_textual", "dev_visual"} <= set(joint[-1])
+    for name in ("heads.safetensors", "config.json", "metrics.jsonl"):
+        assert (run.results / "towers/seed-1" / name).exists()
+
+
+def test_tables_costs_and_page_tell_of_the_whole_run(run):
+    scores = pd.read_csv(run.results / "tables/scores.tsv", sep="\t")
+    assert list(scores.columns) == SCORE_COLUMNS
+    assert set(zip(scores["experiment"], scores["benchmark"], strict=True)) == set(ASKED)
+    assert scores["value"].between(0, 100).all() and (scores["ci_low"] <= scores["ci_high"]).all()
+    significance = pd.read_csv(run.results / "tables/significance.tsv", sep="\t")
+    assert list(significance.columns) == SIGNIFICANCE_COLUMNS
+    assert set(significance["experiment_b"]) == {"first_sense", "zero_shot"}
+    costs = {cost["rule"]: cost for cost in read_json(run.results / "costs.json")}
+    assert {"download", "embed_texts", "align_towers", "train", "predict", "baseline", "score"} <= set(costs)
+    assert costs["train"].keys() >= {"jobs", "seconds", "peak_mb", "usd"} and costs["embed_pictures"]["jobs"] == 3
+    page = (run.results / "report/index.html").read_text(encoding="utf-8")
+    assert all(name in page for name in ("main", "zero_shot", "first_sense", *BENCHMARKS))
+    assert not re.search(r'(?:src|href)="(?:https?:)?//[^"]+\.(?:js|css|png)', page)
+
+
+def test_a_broken_picture_is_counted_and_ranked_last(run):
+    skipped = read_json(run.results / "provenance.json")["skipped"]
+    counted = {(row["step"], row["reason"], row["count"]) for row in skipped}
+    assert counted == {(f"embed_pictures {style}", "cannot be decoded", 1) for style in run.broken}
+    assert "cannot be decoded" in (run.results / "report/index.html").read_text(encoding="utf-8")
+    for experiment in ("main", "zero_shot"):
+        predictions = read_json_lines(run.results / f"predictions/{experiment}/seed-1/hard.jsonl")
+        rankings = [p["candidates"] for p in predictions if run.broken["twemoji"] in p["candidates"]]
+        assert rankings and all(ranking[-1] == run.broken["twemoji"] for ranking in rankings)
+
+
+@contextmanager
+def edited(path, old, new):
+    """Let a file say `new` where it says `old`, for a while."""
+    text, times = path.read_text(encoding="utf-8"), path.stat()
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(text, encoding="utf-8")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_another_learning_rate_trains_again_and_what_follows(run):
+    write_yaml(run.project / "rate.yaml", {"training": {"learning_rate": 0.5}})
+    jobs = planned(run.project, presets=("tiny.yaml", "rate.yaml"))
+    assert set(jobs) == {"train", "predict", "score"} | AFTER_SCORING
+    assert jobs["score"] == 1  # what zero_shot scored stays
+
+
+def test_words_about_the_training_change_nothing(run):
+    loop = run.project / "polclip" / "training" / "loop.py"
+    with edited(loop, '"""', '"""Another word. '), edited(loop, "import json\n", "import json  # A comment.\n\n"):
+        assert planned(run.project) == {}
+
+
+def test_another_scorer_scores_again_and_predicts_nothing(run):
+    scorer = run.project / "polclip" / "evaluation" / "visual.py"
+    with edited(scorer, "np.zeros(len(gold))", "np.full(len(gold), 0.5)"):
+        jobs = planned(run.project)
+    assert set(jobs) == {"score", "score_textual"} | AFTER_SCORING
+    assert (jobs["score"], jobs["score_textual"]) == (2, 1)
+
+
+def test_one_output_asks_only_for_what_it_needs(run):
+    jobs = planned(run.project, "--forceall", "results/tiny/scores/first_sense/seed-1/wordnet_examples.json")
+    assert jobs == dict.fromkeys(
+        ("download", "inventory", "wordnet_examples", "baseline_textual", "score_textual"), 1
+    )
+
+
+def complaints(done):
+    """By rule, what a failed run says itself, beside what Snakemake adds; never a traceback."""
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+    rules = "download|render_pictures|wordnet_examples|write_definitions"
+    return sorted(set(re.findall(f"^(?:{rules}): .*$", done.stderr, re.MULTILINE)))
+
+
+def test_bad_input_is_refused_in_a_sentence_each_and_leaves_nothing_half_written(tmp_path, mirror):
+    shutil.copytree(mirror, tmp_path / "mirror")
+    manifest = read_manifest(ROOT)
+    wrong, cut = (tmp_path / "mirror" / manifest[f"iconify_{style}"]["file"] for style in ("noto", "emojione"))
+    cut.write_bytes(cut.read_bytes()[:-100])  # and the manifest, made below, knows no better
+    project = make_project(tmp_path / "project", tmp_path / "mirror")
+    wrong.write_bytes(wrong.read_bytes()[:-1] + b"?")
+    table = project / "polclip" / "corpora" / "tables" / "picture_senses.tsv"
+    table.write_text(table.read_text().replace("mouse%1:06:01::", "mouse%1:06:09::"))
+    write_yaml(project / "no_test.yaml", {"corpora": {"wordnet_examples": {"test_fraction": 1e-9}}})
+    tables = [f"results/tiny/pictures/{style}.parquet" for style in STYLES]
+    examples = "results/tiny/corpora/wordnet_examples/test.parquet"
+    done = snakemake(project, "--keep-going", *tables, examples, presets=("tiny.yaml", "no_test.yaml"))
+
+    logs = (f"download/{wrong.name}", "render_pictures/twemoji", "render_pictures/emojione")
+    logs = [project / f"results/tiny/logs/{log}.log" for log in (*logs, "wordnet_examples/wordnet_examples")]
+    said = complaints(done)
+    for complaint, log, expected in zip(
+        said,
+        logs,
+        (
+            f"`iconify_noto`: .*{wrong.name} has sha256 .* where the manifest says",
+            r"picture_senses\.tsv:5: unknown sense key 'mouse%1:06:09::'",
+            f"resources/archives/{cut.name} is broken .* delete it and run again",
+            r".* gave 48 instances to train and 0 to test on; both must be above 0\.",
+        ),
+        strict=True,
+    ):
+        sentence = complaint.partition(": ")[2]
+        assert re.match(expected, sentence), complaint
+        assert sentence in log.read_text(encoding="utf-8")
+    written = [path for folder in ("results", "resources") for path in (project / folder).rglob("*") if path.is_file()]
+    beside = {"logs", "benchmarks"}
+    assert {path.parent.name for path in written if not beside & {*path.parts}} == {"archives", "inventory"}
+    assert not (project / "resources" / "archives" / wrong.name).exists()
+
+
+def test_without_a_key_only_definitions_by_openai_fail(run, tmp_path):
+    assert "OPENAI_API_KEY" not in surroundings(run.project)  # the finished run needed none
+    project = shutil.copytree(run.project, tmp_path / "project")
+    write_yaml(project / "asked.yaml", {"definitions": {"source": "openai"}})
+    target = "results/tiny/definitions/hard.test.jsonl"
+    done = snakemake(project, target, presets=("tiny.yaml", "asked.yaml"))
+    assert rules_of(done.stderr) == ["write_definitions"]
+    (said,) = complaints(done)
+    assert said.startswith("write_definitions: The environment variable OPENAI_API_KEY is not set: type `export")
+    assert not (project / target).exists()

@@ -1,0 +1,164 @@
+"""A small world with known answers: features made from one random vector a synset, on disk as the workflow has them.
+
+Glosses and phrases carry the vector itself, sentences and pictures a rotated one: so nothing is solved without
+training, and everything can be solved by it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tiny_wordnet import tiny_inventory
+
+from polclip.corpora.texts import captions_of, gloss_text, photo_text, text_id
+from polclip.encoders.feature_store import FeatureStore, ShardWriter
+from polclip.inventory import Inventory
+from polclip.model.polclip import ModelSettings, PolCLIP, Tokens, TowerSettings
+from polclip.records import Phrase, Picture, TextualInstance, VisualInstance, write_records
+
+TEXT, IMAGE, CLASSES = 16, 24, 5
+TOWERS = TowerSettings("pair", TEXT, IMAGE, TEXT, CLASSES, hidden=32, channel_dropout=0.1, dropout=0.1)
+CLIP_TOWERS = TowerSettings("clip", TEXT, IMAGE, embed=12)
+MODEL = ModelSettings(width=16, heads=2, shared_blocks=1, own_blocks=1, fusion_blocks=1, dropout=0.1)
+
+
+@dataclass(frozen=True)
+class World:
+    """What a run has on disk; features also as folders, for steps that open them themselves."""
+
+    inventory: Inventory
+    texts: FeatureStore
+    pictures: FeatureStore
+    texts_folder: Path
+    pictures_folder: Path
+    textual_train: Path
+    textual_dev: Path
+    pictures_train: Path
+    phrases: Path
+    dev_style: Path
+    dev_words: Path
+    classes: list[str]  # synset ids of the image classes
+
+
+def random_model(towers: TowerSettings = TOWERS, settings: ModelSettings = MODEL, seed: int = 0) -> PolCLIP:
+    """A model far from its start, so that every part shows in what comes out; in evaluation mode."""
+    torch.manual_seed(seed)
+    model = PolCLIP(towers, settings)
+    with torch.no_grad():
+        for parameter in [*model.parameters(), *model.heads.buffers()]:
+            parameter.copy_(torch.randn(parameter.shape) * 0.3)
+    model.restart_momentum()
+    return model.eval()
+
+
+def random_tokens(lengths: Iterable[int], width: int, classes: int = 0, seed: int = 0) -> Tokens:
+    """Features of items with so many tokens each; the padding holds large numbers, to be noticed where it is read."""
+    rng = torch.Generator().manual_seed(seed)
+    lengths = list(lengths)
+    real = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+    states = torch.randn(len(lengths), max(lengths), width, generator=rng)
+    states = torch.where(real.unsqueeze(-1), states, 100.0)
+    pooled = torch.randn(len(lengths), width, generator=rng)
+    scores = torch.randn(len(lengths), classes, generator=rng).softmax(-1) if classes else None
+    return Tokens(pooled, states, real, scores)
+
+
+class _Texts:
+    """Texts to be stored, each once."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.writer, self.seen = rng, ShardWriter(), set()
+
+    def add(self, text: str, vector: np.ndarray) -> None:
+        if text in self.seen:
+            return
+        self.seen.add(text)
+        words = text.split(" ")
+        starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
+        spans = [(0, 0), *((s, s + len(word)) for s, word in zip(starts, words, strict=True)), (0, 0)]
+        states = vector + 0.3 * self.rng.normal(size=(len(spans), TEXT))
+        pooled = vector + 0.05 * self.rng.normal(size=TEXT)
+        self.writer.add([text_id(text)], [states], pooled[None], spans=[np.array(spans)])
+
+
+def tiny_world(folder: Path, seed: int = 0, instances: int = 24, drawings: int = 8) -> World:
+    """Five lemmas of two senses with sentences for each, and eleven synsets with pictures in two styles."""
+    rng = np.random.default_rng(seed)
+    inventory = tiny_inventory(folder)
+    synsets = inventory.synset_ids()
+    vectors = {s: v / np.linalg.norm(v) for s, v in zip(synsets, rng.normal(size=(len(synsets), TEXT)), strict=True)}
+    turn = np.linalg.qr(rng.normal(size=(TEXT, TEXT)))[0]
+    see = np.linalg.qr(rng.normal(size=(IMAGE, IMAGE)))[0][:TEXT]
+    texts = _Texts(rng)
+    for synset_id in synsets:
+        texts.add(gloss_text(inventory.synset(synset_id)), vectors[synset_id])
+
+    sides: dict[str, list[TextualInstance]] = {"train": [], "dev": []}
+    for lemma, pos in (("bat", "n"), ("mouse", "n"), ("look_up", "v"), ("ample", "a"), ("well", "r")):
+        candidates = inventory.sense_keys(lemma, pos)
+        for key in candidates:
+            for number in range(instances):
+                tokens = ["number", str(number), "of", key, *lemma.split("_")]
+                instance = TextualInstance(
+                    f"{key}.{number}", f"{key}.{number}", tokens, 4, len(tokens), lemma, pos, candidates, [key]
+                )
+                texts.add(instance.text, vectors[inventory.sense(key).synset_id] @ turn)
+                sides["dev" if number % 4 == 0 else "train"].append(instance)
+
+    drawn, phrases = [], []
+    classes = synsets[:CLASSES]
+    writer = ShardWriter()
+    for synset_id in synsets[:11]:
+        synset = inventory.synset(synset_id)
+        word = synset.lemmas[0].replace("_", " ")
+        key = next(s.sense_key for s in inventory.senses(word, synset_id[-1]) if s.synset_id == synset_id)
+        phrases.append(Phrase(word, f"{word} of {synset_id}", key, synset_id))
+        for text in [*captions_of(synset, inventory, [phrases[-1].phrase]), photo_text(phrases[-1].phrase)]:
+            texts.add(text, vectors[synset_id])
+        for style in ("train", "dev"):
+            for number in range(drawings):
+                picture_id = f"{style}:{synset_id}.{number}"
+                drawn.append(Picture(picture_id, "none.png", style, style, word, synset_id, "none"))
+                states = vectors[synset_id] @ see + 0.1 * rng.normal(size=(4, IMAGE))
+                likely = np.exp(3 * np.stack([vectors[c] for c in classes]) @ vectors[synset_id])
+                writer.add(
+                    [picture_id], [states], states.mean(0)[None], class_probabilities=(likely / likely.sum())[None]
+                )
+    queries = [
+        VisualInstance(
+            f"{phrase.sense_key}.{number}",
+            "en",
+            phrase.word,
+            phrase.phrase,
+            [f"dev:{other.synset_id}.{number}" for other in phrases if other != phrases[(at + 1) % 11]],
+            f"dev:{phrase.synset_id}.{number}",
+            phrase.sense_key,
+        )
+        for number in range(drawings)
+        for at, phrase in enumerate(phrases)
+    ]
+
+    texts.writer.write(folder / "texts")
+    writer.write(folder / "drawings")
+    corpora = {
+        "textual_train": (TextualInstance, sides["train"]),
+        "textual_dev": (TextualInstance, sides["dev"]),
+        "pictures_train": (Picture, [picture for picture in drawn if picture.style == "train"]),
+        "phrases": (Phrase, phrases),
+        "dev_style": (VisualInstance, queries[::2]),
+        "dev_words": (VisualInstance, queries[1::2]),
+    }
+    paths = {name: folder / f"{name}.parquet" for name in corpora}
+    for name, (kind, records) in corpora.items():
+        write_records(paths[name], kind, records)
+    return World(
+        inventory,
+        FeatureStore([folder / "texts"]),
+        FeatureStore([folder / "drawings"]),
+        folder / "texts",
+        folder / "drawings",
+        **paths,
+        classes=classes,
+    )
