@@ -1,12 +1,16 @@
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from polclip.model.losses import contrastive_loss, same_id
 
+REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 IDS = st.sampled_from("abcd")
 
 
@@ -93,3 +97,28 @@ def test_a_batch_without_any_positive_costs_nothing_and_can_be_differentiated():
     loss = contrastive_loss(similarity, torch.zeros(2, 3, dtype=torch.bool), 10.0, torch.zeros(2, 3, dtype=torch.bool))
     loss.backward()
     assert loss.item() == 0 and not similarity.grad.any()
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="../shared/reference is not there")
+def test_the_losses_of_the_public_code_are_found_again():
+    stored = load_file(REFERENCE / "polclip_reference.safetensors")
+    known = json.loads((REFERENCE / "polclip_reference.json").read_text())
+    glosses = [str(k) for k in range(len(stored["out.gloss"]))]
+    of_images = [str(k) for k in known["gloss_of_image"]]
+    # In a sentence, gold_gloss counts from the first of its own glosses.
+    places = zip(known["gold_gloss"], known["glosses_of_sentence"], strict=True)
+    gold = [str(first + place) for place, (first, _) in places]
+
+    def loss(rows, row_ids, columns, column_ids):
+        return contrastive_loss(stored[rows] @ stored[columns].T, same_id(row_ids, column_ids), 1.0).item()
+
+    isg = loss("out.generated_gloss", of_images, "out.gloss", glosses)
+    assert isg == pytest.approx(known["losses"]["isg"], abs=1e-5)
+    w2s = loss("out.target_word", gold, "out.fused_gloss", glosses)
+    assert w2s == pytest.approx(known["losses"]["w2s"], abs=1e-5)
+    # With several positives the public code sums where ours takes their mean.
+    similarity = stored["out.generated_image"] @ stored["out.image"].T
+    positive = same_id(glosses, of_images)
+    rows = [contrastive_loss(similarity[[k]], positive[[k]], 1.0).item() for k in range(len(glosses))]
+    sums = [row * count for row, count in zip(rows, positive.sum(1).tolist(), strict=True)]
+    assert sum(sums) / len(sums) == pytest.approx(known["losses"]["sig"], abs=1e-5)

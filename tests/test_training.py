@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -285,7 +286,7 @@ def test_momentum_starts_at_the_aligned_heads_and_follows_each_step(world, tower
     trained(world, towers, tmp_path / "model")
     _, start = read_heads(towers)
     assert same(seen[0], start)  # the warm-up leaves the heads alone
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in pairwise(seen):
         assert not torch.equal(before["text.mlp.2.weight"], after["text.mlp.2.weight"])
 
 

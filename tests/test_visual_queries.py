@@ -140,6 +140,15 @@ def test_each_query_has_ten_different_concepts_of_which_one_is_right(make):
     assert {bool(query.rivals) for query in made["unseen_style"]} == {True, False}
 
 
+def test_the_other_pictures_are_drawn_anew_for_each_query(make):
+    queries = make()["unseen_style"]
+    often = defaultdict(int)
+    for query in queries:
+        for picture in set(query.candidates) - {query.gold, *query.rivals}:
+            often[picture] += 1
+    assert len(often) > 50 and max(often.values()) < len(queries) / 3
+
+
 def test_the_gold_may_stand_anywhere(make):
     places = [query.candidates.index(query.gold) for query in make()["unseen_style"]]
     assert set(places) == set(range(CANDIDATES)) and max(map(places.count, set(places))) < len(places) / 3
@@ -157,6 +166,13 @@ def test_rivals_come_from_another_style_where_the_golds_own_has_none(make):
     hard = make(pictures=pictures)["hard"]
     strangers = [query for query in hard if style_of(query.gold) == "ink"]
     assert strangers
+    for query in strangers:
+        concepts = [synset_of(p) for p in query.candidates]
+        assert len(set(concepts)) >= CANDIDATES - len(query.rivals) + 1  # only the rivals may share theirs
+        styles = [style_of(p) for p in query.candidates if p not in query.rivals]
+        others = [styles.count(style) for style in {style_of(rival) for rival in query.rivals}]
+        # Both styles share the rest of the ten, or the style would tell gold from the others.
+        assert styles.count("ink") >= 3 and min(others) >= 2
     for query in hard:
         own = [style_of(rival) == style_of(query.gold) for rival in query.rivals]
         assert all(own) if query not in strangers else not any(own)

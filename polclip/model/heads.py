@@ -36,10 +36,11 @@ class ResidualTextHead(nn.Module):
 
 
 class ConceptImageHead(nn.Module):
-    """pooled [n, width], class probabilities [n, classes] -> unit(unit(MLP(pooled)) + a * concept) [n, embed].
+    """pooled [n, width], class probabilities [n, classes] -> unit vectors [n, embed].
 
-    The concept is ConSE's vector (Norouzi et al. 2014): class embeddings averaged by the classifier's
-    probabilities. `a` is learned, from 1. Whole channels of the frozen state are dropped in training.
+    The sum of three unit vectors: a map of the pooled state, a map of the classifier's log probabilities, and
+    a * ConSE's concept (Norouzi et al. 2014: class embeddings averaged by the probabilities; `a` is learned,
+    from 1). Whole channels of the frozen states are dropped in training.
     """
 
     def __init__(
@@ -52,20 +53,27 @@ class ConceptImageHead(nn.Module):
         class_embeddings: Tensor,
     ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Dropout(channel_dropout),
-            nn.Linear(width, hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, embed),
-        )
+
+        def branch(inputs: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.LayerNorm(inputs),
+                nn.Dropout(channel_dropout),
+                nn.Linear(inputs, hidden),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, embed),
+            )
+
+        self.from_state = branch(width)
+        self.from_classes = branch(len(class_embeddings))
         self.concept_weight = nn.Parameter(torch.ones(()))
         self.register_buffer("class_embeddings", class_embeddings)
 
     def forward(self, pooled: Tensor, class_probabilities: Tensor) -> Tensor:
         concept = unit(class_probabilities @ self.class_embeddings)
-        return unit(unit(self.mlp(self.norm(pooled))) + self.concept_weight * concept)
+        # Probabilities are stored in 16 bit: the small number keeps the logarithm of their zeros finite.
+        from_classes = self.from_classes((class_probabilities + 1e-6).log())
+        return unit(unit(self.from_state(pooled)) + unit(from_classes) + self.concept_weight * concept)
 
 
 class ProjectionHead(nn.Module):
