@@ -156,7 +156,7 @@ class PolCLIP(nn.Module):
         """The target word's embedding e_w [C, d] from the mean of its states and its sentence's pooled state [C, w]."""
         if self.word is None:
             return self.heads.text(target)
-        return self.word(sentence, torch.cat([unit(sentence), unit(target)], -1))
+        return self.word(self.heads.text(sentence), torch.cat([unit(sentence), unit(target)], -1))
 
     def phrase(self, pooled: Tensor) -> Tensor:
         """A whole text's embedding t [C, d] from its pooled state [C, w]: the query of visual disambiguation."""
