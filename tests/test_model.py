@@ -87,6 +87,10 @@ def test_generators_fusion_and_word_head_start_near_their_source():
     sentence, target = random_tokens([1, 1], TEXT).pooled, random_tokens([1, 1], TEXT, seed=1).pooled
     assert torch.allclose(model.word_in_context(target, sentence), unit(sentence))
     assert torch.allclose(model.phrase(sentence), unit(sentence))
+    with torch.no_grad():
+        model.heads.text.mlp[-1].weight.normal_()  # an aligned head: glosses go through it, so must the word
+    assert not torch.allclose(model.heads.text(sentence), unit(sentence), atol=1e-2)
+    assert torch.allclose(model.word_in_context(target, sentence), model.heads.text(sentence), atol=1e-6)
 
 
 def test_the_word_head_reads_the_target_and_its_sentence():

@@ -113,7 +113,7 @@ class PolCLIP(nn.Module):
         self.towers, self.settings = towers, settings
         self.heads = Heads(towers)
         # Frozen MiniLM never learned to put a word's sense into the word's own states: the head reads them
-        # together with the sentence's state and starts as the sentence's embedding. CLIP's projection needs no help.
+        # together with the sentence's state and starts as the text head's sentence. CLIP's projection needs no help.
         self.word = (
             None
             if towers.kind == "clip"
