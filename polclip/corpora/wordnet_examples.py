@@ -58,7 +58,8 @@ def build(
     counts["shared"] = len(sides["shared"])
     limit = settings.max_train_instances
     if limit is not None and len(sides["train"]) > limit:
-        ranked = sorted(sides["train"], key=lambda instance: fraction(instance.instance_id, settings.seed))
+        # Whole lemmas: their instances share candidates, so that the same number brings far fewer glosses.
+        ranked = sorted(sides["train"], key=lambda instance: fraction(_lemma(instance), settings.seed))
         kept = {instance.instance_id for instance in ranked[:limit]}
         counts["left_out"] = len(sides["train"]) - limit
         sides["train"] = [instance for instance in sides["train"] if instance.instance_id in kept]
@@ -124,6 +125,10 @@ def _target(tokens: list[str], synset: Synset) -> tuple[str, tuple[int, int]] | 
     return None
 
 
+def _lemma(instance: TextualInstance) -> str:
+    return f"{instance.lemma}%{instance.pos}"
+
+
 def _split(
     found: Iterable[tuple[str, TextualInstance]], settings: ExampleSettings
 ) -> dict[str, list[TextualInstance]]:
@@ -135,7 +140,7 @@ def _split(
     """
     sides: dict[str, list[tuple[str, str, TextualInstance]]] = {"test": [], "dev": [], "train": []}
     for synset_id, instance in found:
-        at = fraction(f"{instance.lemma}%{instance.pos}", settings.seed)
+        at = fraction(_lemma(instance), settings.seed)
         side = "test" if at < settings.test_fraction else "dev"
         side = side if at < settings.test_fraction + settings.dev_fraction else "train"
         # a full stop more makes no new sentence

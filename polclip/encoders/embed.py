@@ -74,7 +74,7 @@ def image_encoder(
 
 
 def embed_texts(
-    texts: str | Path, encoder: TextEncoder, folder: str | Path, shard: int, shards: int, batch: int = 64
+    texts: str | Path, encoder: TextEncoder, folder: str | Path, shard: int, shards: int, batch: int
 ) -> int:
     """Encode the texts of one shard (Parquet: text_id, text) into a feature folder; return their number.
 
@@ -134,7 +134,7 @@ def _batches(items: list[Picture], size: int) -> Iterator[list[tuple[Picture, Im
 
 
 def embed_pictures(
-    pictures: str | Path, encoder: ImageEncoder, folder: str | Path, skipped: str | Path, batch: int = 32
+    pictures: str | Path, encoder: ImageEncoder, folder: str | Path, skipped: str | Path, batch: int
 ) -> int:
     """Encode the pictures of a Parquet file (Picture) into a feature folder; return their number.
 
