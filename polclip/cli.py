@@ -22,12 +22,8 @@ score = typer.Typer(
 )
 app.add_typer(score, name="score")
 
-Gold = Annotated[
-    Path, typer.Argument(metavar="GOLD", help="Gold file (visual: or folder, a file a language).")
-]
-Predictions = Annotated[
-    list[Path], typer.Argument(metavar="PRED", help="Prediction files (visual: or folders).")
-]
+Gold = Annotated[Path, typer.Argument(metavar="GOLD", help="Gold file (visual: or folder, a file a language).")]
+Predictions = Annotated[list[Path], typer.Argument(metavar="PRED", help="Prediction files (visual: or folders).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a prediction file, one a line.")]
 
 
@@ -70,9 +66,7 @@ def visual(gold: Gold, predictions: Predictions, as_json: AsJson = False) -> Non
     _print_scores(score_visual_file, gold, predictions, as_json)
 
 
-def _print_scores(
-    score_file: Callable[[Path, Path], dict], gold: Path, predictions: list[Path], as_json: bool
-) -> None:
+def _print_scores(score_file: Callable[[Path, Path], dict], gold: Path, predictions: list[Path], as_json: bool) -> None:
     from polclip.evaluation.score_files import as_table
 
     with _one_sentence():

@@ -45,9 +45,7 @@ def build_inventory(
     files = _dict_files(Path(archive))
     lexnames = dict(line.split()[:2] for line in files["lexnames"].splitlines() if line.strip())
     try:
-        synsets = [
-            synset for pos in POS_NAMES.values() for synset in _synsets(files[f"data.{pos}"], lexnames)
-        ]
+        synsets = [synset for pos in POS_NAMES.values() for synset in _synsets(files[f"data.{pos}"], lexnames)]
         senses = list(_senses(files["index.sense"]))
     except (ValueError, IndexError, KeyError) as error:
         raise UserError(
@@ -211,9 +209,7 @@ class Inventory:
     def _rows_of(self, lemma: str, pos: str) -> list[int]:
         pos = "a" if pos == "s" else pos
         if pos not in POS_NAMES:
-            raise UserError(
-                f"Unknown part of speech {pos!r}. Allowed: n noun, v verb, a adjective, r adverb."
-            )
+            raise UserError(f"Unknown part of speech {pos!r}. Allowed: n noun, v verb, a adjective, r adverb.")
         return self._lemma_rows.get((lemma.lower().replace(" ", "_"), pos), [])
 
     def has(self, sense_key: str) -> bool:

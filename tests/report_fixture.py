@@ -103,9 +103,7 @@ def visual(count: int, style: str, hard: bool, seed: int) -> list[VisualInstance
         name = "hard" if hard else style
         instance_id = f"{name}.{number:03d}"
         instances.append(
-            VisualInstance(
-                instance_id, "en", word, phrase, ids, f"{style}:{place}", key, [rival] if hard else []
-            )
+            VisualInstance(instance_id, "en", word, phrase, ids, f"{style}:{place}", key, [rival] if hard else [])
         )
     return instances
 
@@ -141,8 +139,7 @@ def build(root: Path, count: int = 40, textual_only: bool = False) -> ReportInpu
     for style, found in by_style.items():
         write_records(tables[style], Picture, found)
     senses = [
-        Sense(key, word, "n", "n", 1 + number % 2, 0, synset(key))
-        for number, (word, key, *_) in enumerate(SENSES)
+        Sense(key, word, "n", "n", 1 + number % 2, 0, synset(key)) for number, (word, key, *_) in enumerate(SENSES)
     ]
     write_records(root / "senses.parquet", Sense, senses)
     synsets = [Synset(synset(key), "noun.x", gloss, [], [word], []) for word, key, gloss, _ in SENSES]
@@ -169,17 +166,13 @@ def build(root: Path, count: int = 40, textual_only: bool = False) -> ReportInpu
                 values = score(found, lines)
                 task = BENCHMARKS[benchmark]
                 named = (
-                    {"f1": values["first"]}
-                    if task == "textual"
-                    else {"hr@1": values["first"], "mrr": values["mrr"]}
+                    {"f1": values["first"]} if task == "textual" else {"hr@1": values["first"], "mrr": values["mrr"]}
                 )
                 rows = []
                 for metric, value in named.items():
                     half = 98 / len(found) ** 0.5
                     interval = {"ci_low": max(0, value - half), "ci_high": min(100, value + half)}
-                    rows.append(
-                        {"subset": "all", "metric": metric, "value": value, **interval, "n": len(found)}
-                    )
+                    rows.append({"subset": "all", "metric": metric, "value": value, **interval, "n": len(found)})
                     part = rows[-1] | {"subset": "n", "n": len(found) - 5}
                     rows += [part] if task == "textual" else []
                 score_files.append(root / "scores" / run / f"{benchmark}.json")

@@ -11,9 +11,7 @@ GOLD = "d000.s000.t000 bat%1:05:00::\nd000.s000.t001 look_up%2:31:00:: look_up%2
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "gold.txt").write_text(GOLD)
-    (tmp_path / "right.txt").write_text(
-        "d000.s000.t001 look_up%2:35:01::\r\nd000.s000.t000 bat%1:05:00::\r\n"
-    )
+    (tmp_path / "right.txt").write_text("d000.s000.t001 look_up%2:35:01::\r\nd000.s000.t000 bat%1:05:00::\r\n")
     (tmp_path / "half.txt").write_text("d000.s000.t000 bat%1:05:00::\n")
     (tmp_path / "astray.txt").write_text("d000.s000.t000 bat%1:05:00::\nd000.s000.t009 bat%1:05:00::\n")
     pictures = [f"{letter}.jpg" for letter in "abcdefghij"]
@@ -40,9 +38,7 @@ def test_textual_json_is_an_object_a_prediction_file(files):
 
 
 def test_visual_json_of_a_file_and_of_folders(files):
-    one = _run(
-        "score", "visual", files / "gold/fa.test.gold.txt", files / "system/prediction.fa.txt", "--json"
-    )
+    one = _run("score", "visual", files / "gold/fa.test.gold.txt", files / "system/prediction.fa.txt", "--json")
     assert json.loads(one.stdout)["mrr"] == 50 and json.loads(one.stdout)["hr@1"] == 0
     both = json.loads(_run("score", "visual", files / "gold", files / "system", "--json").stdout)
     assert (both["hr@1"], both["mrr"], both["n"]) == (50, 75, 2)
@@ -74,11 +70,7 @@ def test_what_the_user_can_mend_ends_with_code_2_and_one_sentence(files, argumen
     command, *paths = arguments
     result = _run("score", command, *(files / path for path in paths))
     assert result.exit_code == 2 and result.stdout == ""
-    assert (
-        message in result.stderr
-        and result.stderr.startswith("polclip: ")
-        and "Traceback" not in result.stderr
-    )
+    assert message in result.stderr and result.stderr.startswith("polclip: ") and "Traceback" not in result.stderr
 
 
 def test_a_language_that_one_side_lacks_is_named(files):

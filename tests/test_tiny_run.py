@@ -243,9 +243,7 @@ def test_another_scorer_scores_again_and_predicts_nothing(run):
 
 def test_one_output_asks_only_for_what_it_needs(run):
     jobs = planned(run.project, "--forceall", "results/tiny/scores/first_sense/seed-1/wordnet_examples.json")
-    assert jobs == dict.fromkeys(
-        ("download", "inventory", "wordnet_examples", "baseline_textual", "score_textual"), 1
-    )
+    assert jobs == dict.fromkeys(("download", "inventory", "wordnet_examples", "baseline_textual", "score_textual"), 1)
 
 
 def complaints(done):

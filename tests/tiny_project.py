@@ -85,9 +85,7 @@ TINY = {
     },
     "pictures": {
         "size": 64,
-        "styles": {
-            name: {"dataset": f"iconify_{name}", "family": name, "vocabulary": "emoji"} for name in STYLES
-        },
+        "styles": {name: {"dataset": f"iconify_{name}", "family": name, "vocabulary": "emoji"} for name in STYLES},
         "dev_families": ["emojione"],
         "test_families": ["twemoji"],
         "split": {"ambiguous_dev": 0.3, "ambiguous_test": 0.4, "queries_per_sense": 1},

@@ -13,9 +13,7 @@ def without_marker(sense_key: str) -> str:
     return _SYNTACTIC_MARKER.sub("", sense_key)
 
 
-def read_keys(
-    lines: Iterable[str], source: str, known: Collection[str] | None = None
-) -> dict[str, list[str]]:
+def read_keys(lines: Iterable[str], source: str, known: Collection[str] | None = None) -> dict[str, list[str]]:
     """The sense keys of each instance, markers stripped, in the order of the file; each key once.
 
     source: the file's name, for messages. known: the instance ids there are, where the gold has been read.
@@ -32,13 +30,10 @@ def read_keys(
                 "`instance_id sense_key [sense_key ...]`; leave an unanswered instance out."
             )
         if instance_id in keys:
-            raise UserError(
-                f"{source}:{number}: {instance_id} stands in the file twice. Keep one line an instance."
-            )
+            raise UserError(f"{source}:{number}: {instance_id} stands in the file twice. Keep one line an instance.")
         if known is not None and instance_id not in known:
             raise UserError(
-                f"{source}:{number}: {instance_id} is not an instance of the gold. "
-                "Both must be of one benchmark."
+                f"{source}:{number}: {instance_id} is not an instance of the gold. Both must be of one benchmark."
             )
         keys[instance_id] = list(dict.fromkeys(map(without_marker, answers)))
     if not keys:

@@ -131,9 +131,7 @@ def render_style(
     skipped: dict[str, int] = {}
 
     def pictures(temporary: Path) -> Iterator[Picture]:
-        for picture, name, synset_id in tqdm(
-            chosen, desc=f"render {style.name}", unit="picture", mininterval=5
-        ):
+        for picture, name, synset_id in tqdm(chosen, desc=f"render {style.name}", unit="picture", mininterval=5):
             svg = svg_of(icons, name)
             reason = "not in the package" if svg is None else None
             if svg is not None:

@@ -32,15 +32,11 @@ def build(archive: str | Path, inventory: Inventory, instances_path: str | Path)
     Raises UserError when the archive is broken or holds no tag file.
     """
     counts = Counter(dict.fromkeys(COUNTS, 0))
-    write_parquet(
-        instances_path, map(vars, _archive_instances(archive, inventory, counts)), SCHEMAS[TextualInstance]
-    )
+    write_parquet(instances_path, map(vars, _archive_instances(archive, inventory, counts)), SCHEMAS[TextualInstance])
     return dict(counts)
 
 
-def _archive_instances(
-    archive: str | Path, inventory: Inventory, counts: Counter[str]
-) -> Iterator[TextualInstance]:
+def _archive_instances(archive: str | Path, inventory: Inventory, counts: Counter[str]) -> Iterator[TextualInstance]:
     try:
         with tarfile.open(archive) as file:
             for member in file:
@@ -49,13 +45,9 @@ def _archive_instances(
                     lines = file.extractfile(member).read().decode("latin-1").splitlines()
                     yield from read_instances(lines, path.name, inventory, counts)
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise UserError(
-            f"{archive} is not a readable SemCor archive ({error}). Download it again."
-        ) from error
+        raise UserError(f"{archive} is not a readable SemCor archive ({error}). Download it again.") from error
     if not counts["sentences"]:
-        raise UserError(
-            f"{archive} holds no SemCor tag file (a folder `tagfiles`). Expected: semcor3.0.tar.gz"
-        )
+        raise UserError(f"{archive} holds no SemCor tag file (a folder `tagfiles`). Expected: semcor3.0.tar.gz")
 
 
 def read_instances(

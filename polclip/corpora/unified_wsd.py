@@ -49,9 +49,7 @@ def _open_set(archive: Path, name: str) -> Iterator[tuple[BinaryIO, dict[str, li
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{archive} is not a readable zip archive ({error}). Download it again.") from error
     with file:
-        stems = [
-            member.removesuffix(".data.xml") for member in file.namelist() if member.endswith(".data.xml")
-        ]
+        stems = [member.removesuffix(".data.xml") for member in file.namelist() if member.endswith(".data.xml")]
         sets = {PurePosixPath(stem).name: stem for stem in stems}
         stem = next((sets[found] for found in sets if found.lower() == name.lower()), None)
         if stem is None:
@@ -107,9 +105,7 @@ def read_instances(
             count_instance(instance, counts)
             yield instance
     if unseen:
-        raise UserError(
-            f"{source}: {len(unseen)} gold lines have no instance in the XML, such as {min(unseen)}."
-        )
+        raise UserError(f"{source}: {len(unseen)} gold lines have no instance in the XML, such as {min(unseen)}.")
 
 
 def count_instance(instance: TextualInstance, counts: Counter[str]) -> None:

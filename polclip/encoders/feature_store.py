@@ -31,9 +31,7 @@ class ShardWriter:
         self.lengths: list[int] = []
         self.arrays: dict[str, list[np.ndarray]] = {}
 
-    def add(
-        self, ids: Sequence[str], states: Iterable[np.ndarray], pooled: np.ndarray, **optional: object
-    ) -> None:
+    def add(self, ids: Sequence[str], states: Iterable[np.ndarray], pooled: np.ndarray, **optional: object) -> None:
         """Add a batch: `states` is one [tokens, width] array an item; `spans` likewise; the rest [items, ...]."""
         states = list(states)
         self.ids += list(ids)
@@ -68,11 +66,7 @@ class FeatureStore:
             index = pd.read_parquet(folder / "index.parquet")
             names = ("states", "pooled", *OPTIONAL)
             self.shards.append(
-                {
-                    n: np.load(folder / f"{n}.npy", mmap_mode="r")
-                    for n in names
-                    if (folder / f"{n}.npy").exists()
-                }
+                {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in names if (folder / f"{n}.npy").exists()}
             )
             for item, (item_id, start, length) in enumerate(
                 zip(index["id"], index["start"], index["length"], strict=True)

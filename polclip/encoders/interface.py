@@ -10,9 +10,7 @@ class EncodedTexts(NamedTuple):
     """A batch of `n` encoded texts; text `k` has `t_k` tokens, padding removed."""
 
     states: list[np.ndarray]  # n arrays [t_k, width], the last hidden states
-    spans: list[
-        np.ndarray
-    ]  # n arrays [t_k, 2], characters of each token (start, end); (0, 0) for special tokens
+    spans: list[np.ndarray]  # n arrays [t_k, 2], characters of each token (start, end); (0, 0) for special tokens
     pooled: np.ndarray  # [n, width], the state that stands for the whole text
 
 

@@ -12,15 +12,10 @@ from polclip.records import Prediction, TextualInstance, VisualInstance, read_re
 from polclip.selection import fraction
 
 
-def random_order(
-    instances: Iterable[TextualInstance | VisualInstance], seed: int = 0
-) -> Iterator[Prediction]:
+def random_order(instances: Iterable[TextualInstance | VisualInstance], seed: int = 0) -> Iterator[Prediction]:
     """Every candidate with a score in [0, 1) that depends on seed, instance and candidate alone."""
     for instance in instances:
-        scores = {
-            candidate: fraction(f"{instance.instance_id}:{candidate}", seed)
-            for candidate in instance.candidates
-        }
+        scores = {candidate: fraction(f"{instance.instance_id}:{candidate}", seed) for candidate in instance.candidates}
         ranking = sorted(scores, key=scores.__getitem__, reverse=True)
         yield Prediction(instance.instance_id, ranking, [scores[candidate] for candidate in ranking])
 

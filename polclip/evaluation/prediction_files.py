@@ -24,9 +24,7 @@ def read_instances(task: str, path: str | Path) -> list[TextualInstance] | list[
     return instances
 
 
-def read_predictions(
-    path: str | Path, instances: Sequence[TextualInstance | VisualInstance]
-) -> dict[str, Prediction]:
+def read_predictions(path: str | Path, instances: Sequence[TextualInstance | VisualInstance]) -> dict[str, Prediction]:
     """The predictions of a JSON Lines file by instance id, checked against the instances.
 
     Raises UserError with file and line for an unknown instance or candidate, one given twice, and scores that
@@ -38,9 +36,7 @@ def read_predictions(
         try:
             prediction = Prediction(row["instance_id"], row["candidates"], row["scores"])
         except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}:{number}: a line needs instance_id, candidates and scores ({error})."
-            ) from error
+            raise UserError(f"{path}:{number}: a line needs instance_id, candidates and scores ({error}).") from error
         instance_id, ranked, scores = prediction.instance_id, prediction.candidates, prediction.scores
         wrong = (
             "is not in the benchmark" if instance_id not in candidates

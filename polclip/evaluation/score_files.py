@@ -59,9 +59,7 @@ def score_visual_file(gold_path: Path, predictions_path: Path) -> dict:
     Raises UserError with file and line for a ranking that lacks the gold picture or names one twice.
     """
     if gold_path.is_dir() != predictions_path.is_dir():
-        raise UserError(
-            f"{gold_path} and {predictions_path}: give two files, or two folders with a file a language."
-        )
+        raise UserError(f"{gold_path} and {predictions_path}: give two files, or two folders with a file a language.")
     if not gold_path.is_dir():
         score = _read_visual(gold_path, predictions_path)
         return {"file": str(predictions_path), "task": "visual", **_visual_figures(score)}
@@ -73,9 +71,7 @@ def score_visual_file(gold_path: Path, predictions_path: Path) -> dict:
             f"{gold_path} and {predictions_path}: only one of them has a file for "
             f"{', '.join(sorted(unpaired))}. Give both, or score the languages file by file."
         )
-    scores = {
-        language: _read_visual(gold_files[language], prediction_files[language]) for language in gold_files
-    }
+    scores = {language: _read_visual(gold_files[language], prediction_files[language]) for language in gold_files}
     hit_rate, mrr = mean_over_languages(scores)
     return {
         "file": str(predictions_path),
@@ -91,9 +87,7 @@ def _read_visual(gold_path: Path, predictions_path: Path) -> VisualScore:
     gold = [line.strip() for line in _lines(gold_path)]
     rankings = [line.split("\t") for line in _lines(predictions_path)]
     if len(gold) != len(rankings) or not gold:
-        raise UserError(
-            f"{predictions_path} has {len(rankings)} lines, {gold_path} {len(gold)}; one for one is asked."
-        )
+        raise UserError(f"{predictions_path} has {len(rankings)} lines, {gold_path} {len(gold)}; one for one is asked.")
     for number, (picture, ranking) in enumerate(zip(gold, rankings, strict=True), start=1):
         if len(set(ranking)) != len(ranking) or picture not in ranking:
             raise UserError(
@@ -135,9 +129,7 @@ def _percent(value: float) -> float:
 
 def as_table(results: list[Mapping]) -> str:
     """Results of `score_textual_file` or `score_visual_file` as lines for the eye, two decimals."""
-    columns = [
-        name for name in ("f1", "precision", "recall", "macro_f1", "hr@1", "mrr") if name in results[0]
-    ]
+    columns = [name for name in ("f1", "precision", "recall", "macro_f1", "hr@1", "mrr") if name in results[0]]
     rows = [("file", *columns, "n")]
     for result in results:
         rows.append(_row(result["file"], result, columns))

@@ -123,8 +123,7 @@ def compare_experiments(
     points.
     """
     frames = [
-        [instance_values(task, instances_path, path) for path in paths]
-        for paths in (predictions_a, predictions_b)
+        [instance_values(task, instances_path, path) for path in paths] for paths in (predictions_a, predictions_b)
     ]
     names = {"accuracy": "earned"} if task == "textual" else {"hr@1": "hit", "mrr": "reciprocal_rank"}
     rows = []

@@ -43,9 +43,7 @@ class TextualScore:
         return TextualScore([self.instance_ids[row] for row in rows], self.earned[rows], self.answered[rows])
 
 
-def score_textual(
-    gold: Mapping[str, Collection[str]], predictions: Mapping[str, Sequence[str]]
-) -> TextualScore:
+def score_textual(gold: Mapping[str, Collection[str]], predictions: Mapping[str, Sequence[str]]) -> TextualScore:
     """Score answers against gold, both by instance id. An instance without an answer counts as unanswered.
 
     Raises UserError for an answer to an instance that the gold does not have.

@@ -60,9 +60,7 @@ class ZeroShot:
         """Candidate senses by the cosine of sentence and gloss."""
         corpus = TextualCorpus.read([instances], self.inventory, self.texts)
         glosses = self.text(gloss_ids(self.inventory, corpus.synsets))
-        sentences = unit(
-            corpus.sentence if self.projections is None else corpus.sentence @ self.projections[0]
-        )
+        sentences = unit(corpus.sentence if self.projections is None else corpus.sentence @ self.projections[0])
         for instance, sentence, places in zip(corpus.instances, sentences, corpus.candidates, strict=True):
             yield ranked(instance.instance_id, instance.candidates, (glosses[places] @ sentence).numpy())
 

@@ -125,9 +125,7 @@ class PolCLIP(nn.Module):
                 SelfAttentionBlock(width, settings.heads, dropout) for _ in range(settings.shared_blocks)
             )
         if settings.sig:
-            self.read_text = nn.Sequential(
-                nn.LayerNorm(towers.text_width), nn.Linear(towers.text_width, width)
-            )
+            self.read_text = nn.Sequential(nn.LayerNorm(towers.text_width), nn.Linear(towers.text_width, width))
             self.sig = Generator(width, towers.embed, settings.heads, settings.own_blocks, dropout)
         if settings.isg:
             self.read_image = nn.Sequential(
@@ -212,9 +210,7 @@ class PolCLIP(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json`; the momentum copies belong to training and stay behind."""
-        weights = {
-            name: t.contiguous() for name, t in self.state_dict().items() if not name.startswith("momentum.")
-        }
+        weights = {name: t.contiguous() for name, t in self.state_dict().items() if not name.startswith("momentum.")}
         config = {"towers": asdict(self.towers), "model": asdict(self.settings)}
         with complete_or_absent(Path(folder) / "model.safetensors") as temporary:
             save_file(weights, temporary)

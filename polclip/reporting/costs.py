@@ -23,12 +23,8 @@ def costs_by_rule(folder: str | Path, usd: Mapping[str, float] | None = None) ->
         rule = inside.parts[0] if len(inside.parts) > 1 else path.stem
         jobs = pd.read_csv(path, sep="\t")
         if not {"s", "max_rss"} <= set(jobs.columns):
-            raise UserError(
-                f"{path}: not a benchmark file of the workflow (columns s and max_rss). Move it away."
-            )
-        seconds, peak = (
-            pd.to_numeric(jobs[column], errors="coerce").fillna(0) for column in ("s", "max_rss")
-        )
+            raise UserError(f"{path}: not a benchmark file of the workflow (columns s and max_rss). Move it away.")
+        seconds, peak = (pd.to_numeric(jobs[column], errors="coerce").fillna(0) for column in ("s", "max_rss"))
         cost = rules.setdefault(rule, {"rule": rule, "jobs": 0, "seconds": 0.0, "peak_mb": 0.0, "usd": 0.0})
         cost["jobs"] += len(jobs)
         cost["seconds"] += float(seconds.sum())

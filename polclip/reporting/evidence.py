@@ -22,11 +22,7 @@ def examples_and_failures(settings: ReportSettings, inputs: ReportInputs, main: 
         if experiment == main and Path(path).stem in inputs.instances:
             found.setdefault(Path(path).stem, {})[seed] = path
     # The order of the benchmarks is the config's; seeds ascend.
-    runs = {
-        name: [found[name][seed] for seed in sorted(found[name])]
-        for name in inputs.instances
-        if name in found
-    }
+    runs = {name: [found[name][seed] for seed in sorted(found[name])] for name in inputs.instances if name in found}
     answers = {name: [first_answers(path) for path in paths] for name, paths in runs.items()}
     visual = [name for name in runs if is_visual(inputs.instances[name])]
 
@@ -52,9 +48,7 @@ def examples_and_failures(settings: ReportSettings, inputs: ReportInputs, main: 
         for name in runs
     }
     confused = {f.benchmark: f.top_confusions(MOST_CONFUSED) for f in failures}
-    keys = {
-        key for f in failures if f.task == "textual" for pair in confused[f.benchmark] for key in pair[:2]
-    }
+    keys = {key for f in failures if f.task == "textual" for pair in confused[f.benchmark] for key in pair[:2]}
     for name, chosen in picked.items():
         for instance, _ in chosen:
             keys |= {instance.sense_key or ""} if name in visual else {*instance.candidates, *instance.gold}
@@ -69,9 +63,7 @@ def examples_and_failures(settings: ReportSettings, inputs: ReportInputs, main: 
             if name in visual:
                 meaning = known.get(instance.sense_key)
                 visual_examples.append(
-                    gallery.visual_example(
-                        name, instance, right, order, pictures, meaning, root, settings.pixels
-                    )
+                    gallery.visual_example(name, instance, right, order, pictures, meaning, root, settings.pixels)
                 )
             else:
                 textual_examples.append(gallery.textual_example(name, instance, right, order, values, known))
@@ -80,8 +72,7 @@ def examples_and_failures(settings: ReportSettings, inputs: ReportInputs, main: 
         "textual_examples": textual_examples,
         "failures": failures,
         "confused": {
-            name: [(label(a, known), label(b, known), n) for a, b, n in rows]
-            for name, rows in confused.items()
+            name: [(label(a, known), label(b, known), n) for a, b, n in rows] for name, rows in confused.items()
         },
         "styles": gallery.styles(inputs.pictures, root, settings.pixels, STYLE_SAMPLES, settings.seed),
         "example_seed": min((min(seeds) for seeds in found.values()), default=None),

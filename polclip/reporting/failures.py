@@ -86,9 +86,7 @@ def visual_failures(
             if not right:
                 failures.reasons[reason(instance, answer)] += 1
                 if answer is not None:
-                    failures.confusions[
-                        concept_of(instance.gold, pictures), concept_of(answer, pictures)
-                    ] += 1
+                    failures.confusions[concept_of(instance.gold, pictures), concept_of(answer, pictures)] += 1
     return failures
 
 

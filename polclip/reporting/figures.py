@@ -110,9 +110,7 @@ def learning_curve(
         figure, axes = _figure(4.0, 2.5, title)
         for name, curve in curves.items():
             index = colours[name]
-            axes.fill_between(
-                curve["step"], curve["low"], curve["high"], color=colour(index), alpha=0.18, lw=0
-            )
+            axes.fill_between(curve["step"], curve["low"], curve["high"], color=colour(index), alpha=0.18, lw=0)
             marker = "o" if len(curve) <= 30 else None
             dashes = tuple(float(length) for length in DASHES[index % SERIES].split())
             style = {"color": colour(index), "lw": 1.8, "ls": (0, dashes) if dashes else "-"}
@@ -127,9 +125,7 @@ def learning_curve(
         return inline_svg(figure, f"curve-{_slug(key)}", f"{title} over training steps: {ends}.")
 
 
-def score_bars(
-    table: ScoreTable, column: tuple[str, str], colours: Mapping[str, int], scores: pd.DataFrame
-) -> Markup:
+def score_bars(table: ScoreTable, column: tuple[str, str], colours: Mapping[str, int], scores: pd.DataFrame) -> Markup:
     """One panel: a bar an experiment with its 95 % interval, and a dot a seed (from `scores`)."""
     benchmark, metric = column
     rows = scores[(scores["benchmark"] == benchmark) & (scores["metric"] == metric)]
@@ -140,9 +136,7 @@ def score_bars(
         figure, axes = _figure(4.0, 0.75 + 0.34 * len(names), f"{benchmark} · {metric_name(metric)}")
         for row, (name, cell) in enumerate(zip(names, cells, strict=True)):
             shade = MUTED if name in table.baselines else colour(colours[name])
-            axes.barh(
-                row, cell.mean, height=0.62, color=shade, alpha=0.42 if name in table.baselines else 0.85
-            )
+            axes.barh(row, cell.mean, height=0.62, color=shade, alpha=0.42 if name in table.baselines else 0.85)
             axes.plot([cell.ci_low, cell.ci_high], [row, row], color=INK, lw=1.6, solid_capstyle="butt")
             dots = points.get(name, ())
             if len(dots) > 1:
@@ -170,9 +164,7 @@ def forest(tests: pd.DataFrame) -> Markup:
         for row, (_, test) in enumerate(tests.iterrows()):
             apart = separable(test)
             shade = MUTED if not apart else GOOD if test["difference"] > 0 else BAD
-            axes.plot(
-                [test["ci_low"], test["ci_high"]], [row, row], color=shade, lw=2.2, solid_capstyle="round"
-            )
+            axes.plot([test["ci_low"], test["ci_high"]], [row, row], color=shade, lw=2.2, solid_capstyle="round")
             axes.plot(
                 test["difference"],
                 row,

@@ -35,9 +35,7 @@ class Tile:
 
     @property
     def alt(self) -> str:
-        marks = [
-            text for text, on in (("gold", self.gold), ("prediction", self.pick), ("rival", self.rival)) if on
-        ]
+        marks = [text for text, on in (("gold", self.gold), ("prediction", self.pick), ("rival", self.rival)) if on]
         return f"{self.name} ({self.style})" + (f", {', '.join(marks)}" if marks else "")
 
 
@@ -98,9 +96,7 @@ def seeded_hash(seed: int, text: str) -> str:
 def rankings(path: str | Path, wanted: set[str]) -> dict[str, tuple[list[str], list[float]]]:
     """Candidates and scores, best first, of the wanted instances."""
     return {
-        p["instance_id"]: (p["candidates"], p["scores"])
-        for p in read_json_lines(path)
-        if p["instance_id"] in wanted
+        p["instance_id"]: (p["candidates"], p["scores"]) for p in read_json_lines(path) if p["instance_id"] in wanted
     }
 
 
@@ -163,9 +159,7 @@ def textual_example(
 
     Bars show scores as they are when all lie in 0-1 (probabilities), else from the lowest to the highest.
     """
-    by_rank = {
-        key: (rank, score) for rank, (key, score) in enumerate(zip(ranking, scores, strict=True), start=1)
-    }
+    by_rank = {key: (rank, score) for rank, (key, score) in enumerate(zip(ranking, scores, strict=True), start=1)}
     order = sorted(instance.candidates, key=lambda key: by_rank.get(key, (len(by_rank) + 1, 0))[0])
     shown = [key for place, key in enumerate(order) if place < most or key in instance.gold]
     low, high = (min(scores), max(scores)) if scores else (0.0, 1.0)
@@ -223,9 +217,6 @@ def styles(tables: Sequence[str | Path], root: Path, pixels: int, samples: int, 
     found = []
     for (style, family, dataset), number in sorted(counts.items()):
         best = sorted(shown.get(style, {}).values(), key=lambda picture: order[picture.synset_id])[:samples]
-        tiles = [
-            Tile(p.picture_id, p.name, style, thumbnail(root / p.path, pixels), None, False, False)
-            for p in best
-        ]
+        tiles = [Tile(p.picture_id, p.name, style, thumbnail(root / p.path, pixels), None, False, False) for p in best]
         found.append(Style(style, family, dataset, number, tiles))
     return found

@@ -113,6 +113,4 @@ def meanings(senses: str | Path | None, synsets: str | Path | None, wanted: set[
 
 def wanted_pictures(tables: Sequence[str | Path], wanted: set[str]) -> dict[str, Picture]:
     """The records of the wanted pictures, by one pass over the tables."""
-    return {
-        p.picture_id: p for table in tables for p in read_records(table, Picture) if p.picture_id in wanted
-    }
+    return {p.picture_id: p for table in tables for p in read_records(table, Picture) if p.picture_id in wanted}

@@ -139,8 +139,7 @@ def paired_tests(inputs: ReportInputs) -> dict:
     # MRR stays in the table of all numbers: beside HR@1 it would say everything twice.
     shown = tests[tests["metric"] != "mrr"]
     rows = [
-        row | {"verdict": summary.verdict(row), "separable": summary.separable(row)}
-        for row in tests.to_dict("records")
+        row | {"verdict": summary.verdict(row), "separable": summary.separable(row)} for row in tests.to_dict("records")
     ]
     return {"tests": rows, "forest": figures.forest(shown) if len(shown) else None}
 

@@ -58,9 +58,7 @@ def whole(scores: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for _, rows in scores.groupby("benchmark", sort=False):
         named = rows["subset"].isna() | rows["subset"].astype(str).str.lower().isin(WHOLE_SUBSETS)
-        parts.append(
-            rows[named] if named.any() else rows[rows["subset"] == rows.loc[rows["n"].idxmax(), "subset"]]
-        )
+        parts.append(rows[named] if named.any() else rows[rows["subset"] == rows.loc[rows["n"].idxmax(), "subset"]])
     return pd.concat(parts) if parts else scores
 
 
@@ -141,11 +139,7 @@ def headline(tables: Sequence[ScoreTable], main: str) -> list[str]:
                 text += f" ({against_words(cell, *against)})"
             parts.append(text)
         if parts:
-            does = (
-                "names the sense that is meant"
-                if table.task == "textual"
-                else "ranks the right picture first"
-            )
+            does = "names the sense that is meant" if table.task == "textual" else "ranks the right picture first"
             opening = "In sentences" if table.task == "textual" else "Among the candidate pictures"
             sentences.append(f"{opening}, {main} {does} for {joined(parts)}.")
     return sentences

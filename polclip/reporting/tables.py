@@ -126,9 +126,7 @@ def count_corpus(path: str | Path) -> dict[str, object]:
 
 def write_corpora(paths: Iterable[str | Path], output: str | Path) -> None:
     """Count each corpus file `{corpus}/{split}.parquet` and write the counts as one table."""
-    rows = [
-        {"corpus": path.parent.name, "split": path.stem} | count_corpus(path) for path in map(Path, paths)
-    ]
+    rows = [{"corpus": path.parent.name, "split": path.stem} | count_corpus(path) for path in map(Path, paths)]
     write_table(output, pd.DataFrame(rows, columns=CORPORA_COLUMNS))
 
 
@@ -137,7 +135,5 @@ def read_table(path: str | Path, columns: list[str]) -> pd.DataFrame:
     table = pd.read_csv(path, sep="\t", keep_default_na=False, na_values=[""])
     absent = [column for column in columns if column not in table.columns]
     if absent:
-        raise UserError(
-            f"{path}: the columns {', '.join(absent)} are missing. Expected: {' '.join(columns)}."
-        )
+        raise UserError(f"{path}: the columns {', '.join(absent)} are missing. Expected: {' '.join(columns)}.")
     return table

@@ -117,9 +117,7 @@ def align(
     if not training:
         raise UserError(f"No training picture with features in {pictures_path}.")
     synset_ids = sorted(names)
-    captions = [
-        [text_id(t) for t in captions_of(inventory.synset(s), inventory, names[s])] for s in synset_ids
-    ]
+    captions = [[text_id(t) for t in captions_of(inventory.synset(s), inventory, names[s])] for s in synset_ids]
     place = {synset_id: k for k, synset_id in enumerate(synset_ids)}
     starts = np.cumsum([0, *map(len, captions)])
     text = torch.from_numpy(texts.pooled([c for of_synset in captions for c in of_synset]))

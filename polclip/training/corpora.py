@@ -51,9 +51,7 @@ class TextualCorpus:
             candidates.append(np.array([place.setdefault(i, len(place)) for i in ids], dtype=int))
             gold.append(np.isin(instance.candidates, instance.gold))
         ids = [text_id(instance.text) for instance in instances]
-        target = np.stack(
-            [target_state(texts, i, x.target_span) for i, x in zip(ids, instances, strict=True)]
-        )
+        target = np.stack([target_state(texts, i, x.target_span) for i, x in zip(ids, instances, strict=True)])
         sentence = torch.from_numpy(texts.pooled(ids))
         return cls(instances, sentence, torch.from_numpy(target), candidates, gold, list(place))
 
@@ -79,9 +77,7 @@ def tokens_of(store: FeatureStore, ids: Sequence[str], device: torch.device | st
     return Tokens(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
-def read_queries(
-    paths: Iterable[str | Path], definitions: dict[str, str | None]
-) -> list[tuple[VisualInstance, str]]:
+def read_queries(paths: Iterable[str | Path], definitions: dict[str, str | None]) -> list[tuple[VisualInstance, str]]:
     """Visual instances with the text id of their query."""
     return [
         (query, text_id(photo_text(query.phrase, definitions.get(query.instance_id))))

@@ -108,11 +108,7 @@ def train(
         TextualCorpus.read(textual_train, inventory, texts),
         _senses(phrases, pictures_train, pictures) if "visual" in settings.tasks else None,
         TextualCorpus.read(textual_dev, inventory, texts),
-        [
-            query
-            for path in visual_dev
-            for query in _some(read_queries([path], known), settings.dev_instances)
-        ],
+        [query for path in visual_dev for query in _some(read_queries([path], known), settings.dev_instances)],
     )
     with (
         complete_or_absent(Path(folder) / "metrics.jsonl") as temporary,
@@ -128,9 +124,7 @@ def train(
         polclip.save_pretrained(folder)
 
 
-def _senses(
-    phrases: Sequence[str | Path], pictures: Sequence[str | Path], stored: FeatureStore
-) -> SenseCorpus:
+def _senses(phrases: Sequence[str | Path], pictures: Sequence[str | Path], stored: FeatureStore) -> SenseCorpus:
     senses = SenseCorpus(
         [phrase for path in phrases for phrase in read_records(path, Phrase)],
         [p for path in pictures for p in read_records(path, Picture) if p.picture_id in stored],
@@ -175,15 +169,11 @@ def _dev_score(model: PolCLIP, corpora: Corpora, settings: TrainingSettings, log
         corpus = corpora.textual_dev
         rows = np.array(_some(list(range(len(corpus))), settings.dev_instances))
         ranking = rank_words(model, corpus, corpora.inventory, corpora.texts, rows)
-        right = [
-            bool({*p.candidates[:1]} & {*corpus.instances[k].gold}) for p, k in zip(ranking, rows, strict=True)
-        ]
+        right = [bool({*p.candidates[:1]} & {*corpus.instances[k].gold}) for p, k in zip(ranking, rows, strict=True)]
         scores["dev_textual"] = 100 * float(np.mean(right))
     if "visual" in settings.tasks:
         ranking = rank_queries(model, corpora.visual_dev, corpora.texts, corpora.pictures)
-        right = [
-            p.candidates[0] == query.gold for p, (query, _) in zip(ranking, corpora.visual_dev, strict=True)
-        ]
+        right = [p.candidates[0] == query.gold for p, (query, _) in zip(ranking, corpora.visual_dev, strict=True)]
         scores["dev_visual"] = 100 * float(np.mean(right))
     log.write(**scores)
     model.train()
@@ -224,15 +214,11 @@ def _update(optimizer: torch.optim.Optimizer, loss: torch.Tensor, progress: floa
         group["lr"] = group["peak"] * _rate(progress)
     optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(
-        [p for group in optimizer.param_groups for p in group["params"]], clip_norm
-    )
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
     optimizer.step()
 
 
-def _warm_up(
-    model: PolCLIP, corpora: Corpora, settings: TrainingSettings, rng: np.random.Generator, log: _Log
-) -> None:
+def _warm_up(model: PolCLIP, corpora: Corpora, settings: TrainingSettings, rng: np.random.Generator, log: _Log) -> None:
     """Train the word head on pooled states, each word against its own candidates: cheap, so many passes fit."""
     textual, device = corpora.textual, model.device
     with torch.no_grad():
