@@ -107,11 +107,19 @@ def test_what_a_context_is_compared_with_is_the_plain_and_the_fused_vector_toget
     assert Represented(plain, None, fused).matched.tolist() == [[1, 1], [1, 1]]
 
 
+def test_an_image_head_is_the_mean_of_its_members():
+    head, tokens = random_model().heads.image, random_tokens([1, 2], IMAGE)
+    one, other = head.each(tokens.pooled, torch.full((2, CLASSES), 1 / CLASSES))
+    assert not torch.allclose(one, other, atol=1e-2)
+    assert torch.allclose(head(tokens.pooled, torch.full((2, CLASSES), 1 / CLASSES)), unit(one + other), atol=1e-6)
+
+
 def test_an_image_head_adds_its_concept():
     model = random_model()
     head, pooled = model.heads.image, random_tokens([1], IMAGE).pooled
     with torch.no_grad():
-        head.concept_weight.fill_(1000.0)
+        for member in head.members:
+            member.concept_weight.fill_(1000.0)
     chances = torch.zeros(1, CLASSES)
     chances[0, 3] = 1
     assert torch.allclose(head(pooled, chances), unit(head.class_embeddings[[3]]), atol=1e-2)

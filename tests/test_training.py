@@ -30,6 +30,7 @@ ALIGNMENT = AlignmentSettings(
     hidden=32,
     channel_dropout=0.1,
     dropout=0.1,
+    members=2,
 )
 SETTINGS = TrainingSettings(
     tasks=("textual", "visual"),
@@ -245,7 +246,7 @@ def test_every_part_is_trained_even_where_all_rates_are_equal(main, towers):
     fresh = PolCLIP(read_heads(towers)[0], MODEL).state_dict()
     assert SETTINGS.head_learning_rate == SETTINGS.learning_rate
     assert not torch.equal(learned["heads.text.mlp.2.weight"], start["text.mlp.2.weight"])
-    assert not torch.equal(learned["heads.image.concept_weight"], start["image.concept_weight"])
+    assert not torch.equal(learned["heads.image.members.1.concept_weight"], start["image.members.1.concept_weight"])
     assert torch.equal(learned["heads.image.class_embeddings"], start["image.class_embeddings"])
     for name in ("word.mlp.5.weight", "log_scale", "sig.norm.bias", "isg.norm.bias", "fusion.norm.bias"):
         assert not torch.equal(learned[name], fresh[name]), name

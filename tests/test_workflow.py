@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_project import copy_workflow
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("Snakefile", "config.yaml", "environment.yaml", "rules", "presets", "workflow_scripts", "polclip", "profiles")
 DEMO = yaml.safe_load((ROOT / "presets" / "demo.yaml").read_text(encoding="utf-8"))
 
 
@@ -63,14 +62,7 @@ def dry_run(folder, *arguments):
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """A copy of the workflow, so that no test sees results or leaves some."""
-    folder = tmp_path_factory.mktemp("workflow")
-    for part in PARTS:
-        source = ROOT / part
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / part)
-    return folder
+    return copy_workflow(tmp_path_factory.mktemp("workflow"))
 
 
 def test_the_papers_reproduction_builds_without_network_key_or_gpu(copy):

@@ -19,7 +19,7 @@ from polclip.model.polclip import ModelSettings, PolCLIP, Tokens, TowerSettings
 from polclip.records import Phrase, Picture, TextualInstance, VisualInstance, write_records
 
 TEXT, IMAGE, CLASSES = 16, 24, 5
-TOWERS = TowerSettings("pair", TEXT, IMAGE, TEXT, CLASSES, hidden=32, channel_dropout=0.1, dropout=0.1)
+TOWERS = TowerSettings("pair", TEXT, IMAGE, TEXT, CLASSES, hidden=32, channel_dropout=0.1, dropout=0.1, members=2)
 CLIP_TOWERS = TowerSettings("clip", TEXT, IMAGE, embed=12)
 MODEL = ModelSettings(width=16, heads=2, shared_blocks=1, own_blocks=1, fusion_blocks=1, dropout=0.1)
 

@@ -101,15 +101,21 @@ TINY = {
 }
 
 
-def make_project(folder: Path, mirror: Path) -> Path:
-    """A copy of the workflow with tiny tables, a preset tiny.yaml, and a manifest of the archives in `mirror`."""
-    folder.mkdir(parents=True)
+def copy_workflow(folder: Path) -> Path:
+    """The workflow alone, in a folder of its own, so that no test sees results or leaves some."""
+    folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / part)
+    return folder
+
+
+def make_project(folder: Path, mirror: Path) -> Path:
+    """A copy of the workflow with tiny tables, a preset tiny.yaml, and a manifest of the archives in `mirror`."""
+    copy_workflow(folder)
     write_tables(folder / "polclip" / "corpora" / "tables")
     manifest = read_manifest(folder)
     for entry in manifest.values():

@@ -36,11 +36,10 @@ class ResidualTextHead(nn.Module):
 
 
 class ConceptImageHead(nn.Module):
-    """pooled [n, width], class probabilities [n, classes] -> unit vectors [n, embed].
+    """pooled [n, width], class probabilities [n, classes] -> unit vectors [n, embed]: the mean of some `members`.
 
-    The sum of three unit vectors: a map of the pooled state, a map of the classifier's log probabilities, and
-    a * ConSE's concept (Norouzi et al. 2014: class embeddings averaged by the probabilities; `a` is learned,
-    from 1). Whole channels of the frozen states are dropped in training.
+    Members of one form, each with its own start and its own loss, err in different places, so that their mean is
+    better than any of them.
     """
 
     def __init__(
@@ -51,6 +50,32 @@ class ConceptImageHead(nn.Module):
         channel_dropout: float,
         dropout: float,
         class_embeddings: Tensor,
+        members: int = 1,
+    ) -> None:
+        super().__init__()
+        sizes = (width, len(class_embeddings), embed, hidden, channel_dropout, dropout)
+        self.members = nn.ModuleList(_ImageMap(*sizes) for _ in range(members))
+        self.register_buffer("class_embeddings", class_embeddings)
+
+    def each(self, pooled: Tensor, class_probabilities: Tensor) -> list[Tensor]:
+        """What each member gives, [n, embed] unit vectors."""
+        concept = unit(class_probabilities @ self.class_embeddings)
+        # Probabilities are stored in 16 bit: the small number keeps the logarithm of their zeros finite.
+        classes = (class_probabilities + 1e-6).log()
+        return [member(pooled, classes, concept) for member in self.members]
+
+    def forward(self, pooled: Tensor, class_probabilities: Tensor) -> Tensor:
+        return unit(torch.stack(self.each(pooled, class_probabilities)).mean(0))
+
+
+class _ImageMap(nn.Module):
+    """The sum of three unit vectors: a map of the pooled state, a map of the classifier's log probabilities, and
+    a * ConSE's concept (Norouzi et al. 2014: class embeddings averaged by the probabilities; `a` is learned,
+    from 1). Whole channels of the frozen states are dropped in training.
+    """
+
+    def __init__(
+        self, width: int, classes: int, embed: int, hidden: int, channel_dropout: float, dropout: float
     ) -> None:
         super().__init__()
 
@@ -65,15 +90,11 @@ class ConceptImageHead(nn.Module):
             )
 
         self.from_state = branch(width)
-        self.from_classes = branch(len(class_embeddings))
+        self.from_classes = branch(classes)
         self.concept_weight = nn.Parameter(torch.ones(()))
-        self.register_buffer("class_embeddings", class_embeddings)
 
-    def forward(self, pooled: Tensor, class_probabilities: Tensor) -> Tensor:
-        concept = unit(class_probabilities @ self.class_embeddings)
-        # Probabilities are stored in 16 bit: the small number keeps the logarithm of their zeros finite.
-        from_classes = self.from_classes((class_probabilities + 1e-6).log())
-        return unit(unit(self.from_state(pooled)) + unit(from_classes) + self.concept_weight * concept)
+    def forward(self, pooled: Tensor, classes: Tensor, concept: Tensor) -> Tensor:
+        return unit(unit(self.from_state(pooled)) + unit(self.from_classes(classes)) + self.concept_weight * concept)
 
 
 class ProjectionHead(nn.Module):

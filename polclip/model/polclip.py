@@ -35,6 +35,7 @@ class TowerSettings:
     hidden: int = 512
     channel_dropout: float = 0.5
     dropout: float = 0.2
+    members: int = 1  # maps of a picture that are averaged
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Heads(nn.Module):
                 towers.channel_dropout,
                 towers.dropout,
                 torch.zeros(towers.classes, towers.embed),
+                towers.members,
             )
 
 

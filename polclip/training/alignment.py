@@ -40,6 +40,7 @@ class AlignmentSettings:
     hidden: int
     channel_dropout: float
     dropout: float
+    members: int  # image heads that are trained side by side and averaged
 
 
 class PictureFeatures:
@@ -133,6 +134,7 @@ def align(
         hidden=settings.hidden,
         channel_dropout=settings.channel_dropout,
         dropout=settings.dropout,
+        members=settings.members,
     )
     heads = Heads(towers)
     heads.image.class_embeddings.copy_(class_embeddings(inventory, texts, classes))
@@ -157,18 +159,19 @@ def align(
         for step, rows in enumerate(np.array_split(rng.permutation(len(training)), batches)):
             here = sense[rows]
             drawn = [rng.integers(starts[k], starts[k + 1]) for k in here]
-            image = heads.image(features.pooled[rows], features.classes[rows])
             caption = heads.text(text[drawn])
             same = same_id([synset_ids[k] for k in here], [synset_ids[k] for k in here])
-            similarity = caption @ image.T
             scale = log_scale.exp().clamp(max=100)
-            loss = contrastive_loss(similarity, same, scale) + contrastive_loss(similarity.T, same, scale)
+            loss = torch.zeros(())
+            for image in heads.image.each(features.pooled[rows], features.classes[rows]):
+                similarity = caption @ image.T
+                loss += contrastive_loss(similarity, same, scale) + contrastive_loss(similarity.T, same, scale)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _schedule(epoch * batches + step, steps)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses.append(loss.item() / 2)
+            losses.append(loss.item() / (2 * settings.members))
             progress.update()
         heads.eval()
         rates = {name: ranking.hit_rate(heads) for name, ranking in rankings.items()}
