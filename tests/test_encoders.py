@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from polclip.downloads.unpacking import unpack
 from polclip.encoders.clip import ClipImageEncoder, ClipTextEncoder, clip_projections, load_clip
 from polclip.encoders.embed import EncoderSettings, image_encoder, text_encoder
-from polclip.encoders.pretrained_pair import EfficientNetLite0, HuggingFaceTextEncoder
+from polclip.encoders.pretrained_pair import EfficientNetLite0, HuggingFaceTextEncoder, fold_batch_norms
 from polclip.errors import UserError
 
 ARCHIVES = Path(__file__).parents[1] / "resources" / "archives"
@@ -202,6 +202,23 @@ def lite_weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("lite") / "lite.pth"
     torch.save({f"layer{k}": tensor for k, tensor in enumerate(state.values())}, path)
     return path
+
+
+def test_folding_batch_norms_changes_the_cost_not_the_result():
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    generator = torch.Generator().manual_seed(0)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.running_mean = torch.randn(norm.num_features, generator=generator) / 4
+        norm.running_var = torch.rand(norm.num_features, generator=generator) + 0.5
+    images = torch.randn(2, 3, 64, 64, generator=generator)
+    with torch.inference_mode():
+        before = model.forward_features(images)
+    fold_batch_norms(model)
+    assert norms and not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    with torch.inference_mode():
+        after = model.forward_features(images)
+    assert before.std() > 0.01 and torch.allclose(before, after, atol=1e-4 * float(before.abs().max()))
 
 
 def test_lite_patches_average_to_the_pooled_state_where_the_grid_divides_them(lite_weights):
