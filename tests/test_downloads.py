@@ -583,7 +583,7 @@ def test_wrong_manifests_are_refused(tmp_path):
 def test_the_manifest_of_the_workflow_is_valid():
     manifest = read_manifest(MANIFEST)
     packages = [entry for entry in manifest.values() if isinstance(entry.source, Pip | Npm)]
-    assert len(packages) == 13
+    assert len(packages) == 17
     assert all(entry.sha256 and entry.size for entry in packages)
     for entry in manifest.values():
         if "non-commercial" in entry.licence or "-NC-" in entry.licence:

@@ -217,5 +217,5 @@ def test_pictures_are_embedded_and_the_unusable_counted_by_reason(tmp_path):
 def test_a_set_without_one_usable_picture_is_an_error_and_writes_nothing(tmp_path, names):
     table = listed(tmp_path, names)
     with pytest.raises(UserError, match=f"None of the {len(names)} pictures"):
-        embed_pictures(table, ColourEncoder(), tmp_path / "out", tmp_path / "skipped.json")
+        embed_pictures(table, ColourEncoder(), tmp_path / "out", tmp_path / "skipped.json", batch=2)
     assert not (tmp_path / "out").exists() and not (tmp_path / "skipped.json").exists()
