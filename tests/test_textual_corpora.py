@@ -117,6 +117,11 @@ def test_train_can_be_cut_short_by_a_rank_that_does_not_change(inventory, tmp_pa
     _, (four, _, _) = _examples(inventory, tmp_path, max_train_instances=4, **settings)
     assert len(three) == 3 and counts["left_out"] == len(train) - 3 and same_test == test
     assert {i.instance_id for i in three} < {i.instance_id for i in four} < {i.instance_id for i in train}
+    # Lemma by lemma: only the last one is not whole.
+    whole = Counter((i.lemma, i.pos) for i in train)
+    for kept in (three, four):
+        cut = [lemma for lemma, count in Counter((i.lemma, i.pos) for i in kept).items() if count < whole[lemma]]
+        assert len(cut) <= 1
 
 
 def test_settings_that_leave_nothing_are_refused(inventory, tmp_path):

@@ -132,6 +132,7 @@ def test_alignment_solves_what_the_towers_alone_do_not(world, tmp_path):
         world.texts.pooled([text_id(gloss_text(world.inventory.synset(s))) for s in world.classes])
     )
     assert torch.allclose(heads.image.class_embeddings, torch.nn.functional.normalize(concepts, dim=-1), atol=1e-6)
+    assert all(member.concept_weight.item() != 1 for member in heads.image.members)  # each member learned
 
 
 def test_alignment_keeps_its_best_epoch_and_matches_both_ways(world, tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def build(
     counts["shared"] = len(sides["shared"])
     limit = settings.max_train_instances
     if limit is not None and len(sides["train"]) > limit:
-        # Whole lemmas: their instances share candidates, so that the same number brings far fewer glosses.
+        # By lemma: its instances share candidates, so that the same number brings far fewer glosses.
         ranked = sorted(sides["train"], key=lambda instance: fraction(_lemma(instance), settings.seed))
         kept = {instance.instance_id for instance in ranked[:limit]}
         counts["left_out"] = len(sides["train"]) - limit
