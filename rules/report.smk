@@ -8,7 +8,7 @@ rule tables:
         instances=TEST_FILES,
         corpora=[
             *instance_files("textual", "train", "dev", "test"),
-            *instance_files("visual", "dev", "test"),
+            *instance_files("visual", "train", "dev", "test"),
         ],
     output:
         scores=report(result("tables/scores.tsv"), caption="report/scores.rst"),

@@ -257,6 +257,10 @@ PROVENANCE = {
     ],
     "config": {
         "name": "fixture",
+        "corpora": {
+            "textual": {"train": ["wordnet_examples/train"], "dev": [], "test": []},
+            "visual": {"train": ["pictures/train"], "dev": ["hard/test"], "test": []},
+        },
         "training": {"steps": 400, "learning_rate": 0.001},
         "experiments": {"main": {}},
     },

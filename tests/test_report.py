@@ -141,6 +141,13 @@ def test_the_header_says_what_was_run_and_what_came_out(page, run):
     assert f"{mean:.1f} % on hard" in tree.one("div", class_="headline").text()
 
 
+def test_the_corpora_trained_on_are_those_of_the_config(page):
+    for task in ("textual", "visual"):
+        said = page[0].one("section", id=task).text()
+        assert "Trained on wordnet_examples/train (25 instances) and pictures/train (" in said
+        assert "hard/test (" not in said
+
+
 def test_the_date_is_that_of_the_newest_input(tmp_path):
     inputs = replace(build(tmp_path, count=12), metrics=[])
     set_times(inputs, 1_600_000_000)

@@ -21,7 +21,7 @@ from polclip.reporting.tables import CORPORA_COLUMNS, SCORE_COLUMNS, SIGNIFICANC
 
 NOTES = {
     "main": "the full model, one for both tasks",
-    "text_only": "trained on sentences alone",
+    "text_only": "from the same aligned towers, trained on sentences alone",
     "no_fusion": "without attending to what it generates",
     "random": "a guess",
     "first_sense": "WordNet's first sense, always",
@@ -67,7 +67,7 @@ def write_report(settings: ReportSettings, inputs: ReportInputs, output: str | P
         "tables": tables,
         "subsets": {table.task: summary.subset_cells(scores, table) for table in tables},
         "notes": experiment_notes(provenance),
-        "trained_on": [row for row in corpora if row["split"] == "train"],
+        "trained_on": training_rows(corpora, provenance),
         "bars": {
             table.task: [figures.score_bars(table, column, colours, scores) for column in table.primary]
             for table in tables
@@ -111,6 +111,13 @@ def read_corpora(path: str | Path) -> list[dict]:
     counts = ["sentences", "instances", "gold_missing", "images"]
     table[counts] = table[counts].fillna(0).astype(int)
     return table.to_dict("records")
+
+
+def training_rows(corpora: list[dict], provenance: Mapping) -> list[dict]:
+    """The rows of those corpora that the config trains on; none where the config is not known."""
+    chosen = (provenance.get("config") or {}).get("corpora") or {}
+    entries = {entry for task in ("textual", "visual") for entry in (chosen.get(task) or {}).get("train") or ()}
+    return [row for row in corpora if f"{row['corpus']}/{row['split']}" in entries]
 
 
 def as_yaml(config: Mapping | None) -> str:
