@@ -22,6 +22,7 @@ rule collect_texts:
         mem_mb=4000,
         runtime=30,
     params:
+        forms=config["definitions"]["query_forms"],
         code=code_of("collect_texts"),
     script:
         "../workflow_scripts/collect_texts.py"

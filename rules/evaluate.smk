@@ -28,6 +28,7 @@ rule predict:
     params:
         tasks=[TASKS[name] for name in BENCHMARKS],
         benchmarks=BENCHMARKS,
+        forms=config["definitions"]["query_forms"],
         code=code_of("predict"),
     script:
         "../workflow_scripts/predict.py"
@@ -60,6 +61,7 @@ rule baseline:
         tasks=[TASKS[name] for name in BENCHMARKS],
         benchmarks=BENCHMARKS,
         encoder=pick("encoder", "kind", "clip_architecture"),
+        forms=config["definitions"]["query_forms"],
         code=code_of("baseline"),
     script:
         "../workflow_scripts/baseline.py"
@@ -79,6 +81,7 @@ use rule baseline as baseline_textual with:
         tasks=["textual"] * len(TEXTUAL_BENCHMARKS),
         benchmarks=TEXTUAL_BENCHMARKS,
         encoder={},
+        forms=[],
         code=code_of("baseline"),
 
 

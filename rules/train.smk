@@ -34,6 +34,7 @@ rule align_towers:
     params:
         settings=config["alignment"] if PAIR else {},
         encoder=pick("encoder", "kind", "clip_architecture"),
+        forms=config["definitions"]["query_forms"],
         code=code_of("align_towers"),
     script:
         "../workflow_scripts/align_towers.py"
@@ -65,6 +66,7 @@ rule train:
     params:
         model=block_of("model"),
         training=block_of("training"),
+        forms=config["definitions"]["query_forms"],
         code=code_of("train"),
     script:
         "../workflow_scripts/train.py"

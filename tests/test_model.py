@@ -31,14 +31,26 @@ def test_neither_padding_nor_the_rest_of_the_batch_changes_what_an_item_becomes(
     model, lengths = random_model(towers), [3, 7, 1, 5]
     tokens = random_tokens(lengths, TEXT if side == "gloss" else IMAGE, CLASSES if side == "image" else 0)
     represent = getattr(model, side)
-    together = represent(tokens)
+    together = represent(tokens)[:3]
     for k, length in enumerate(lengths):
-        alone = represent(picked(tokens, [k], length))
+        alone = represent(picked(tokens, [k], length))[:3]
         assert close(alone, [part[[k]] for part in together])
     order = [2, 0, 3, 1]
-    assert close(represent(picked(tokens, order)), [part[order] for part in together])
+    assert close(represent(picked(tokens, order))[:3], [part[order] for part in together])
     for part in together:
         assert torch.allclose(part.norm(dim=-1), torch.ones(4))
+
+
+@torch.inference_mode()
+def test_a_picture_is_drawn_towards_the_senses_it_resembles():
+    tokens = random_tokens([1, 1], IMAGE, CLASSES)
+    head = random_model(replace(TOWERS, senses=2, sense_weight=0.5)).heads.image
+    image = unit(torch.stack(head.each(tokens.pooled, tokens.classes)).mean(0))
+    senses = unit(torch.stack([image[0] + 0.2 * image[1], -image[0]]))
+    head.sense_embeddings.copy_(senses)
+    # Picture 0 resembles sense 0 so much more that its concept is that sense.
+    drawn = head(tokens.pooled, tokens.classes)
+    assert torch.allclose(drawn[0], unit(image[0] + 0.5 * senses[0]), atol=1e-4)
 
 
 @pytest.mark.parametrize("side", ["gloss", "image"])
@@ -70,7 +82,7 @@ def test_glosses_in_chunks_of_like_length_are_what_they_are_one_by_one(tmp_path)
     ids = [f"gloss {k}" for k in range(len(lengths))]
     together = represent_glosses(model, store, ids)
     for k, item in enumerate(ids):
-        assert close(model.gloss(tokens_of(store, [item], "cpu")), [part[[k]] for part in together])
+        assert close(model.gloss(tokens_of(store, [item], "cpu"))[:3], [part[[k]] for part in together[:3]])
     without_sig = random_model(settings=replace(MODEL, sig=False, fusion=False))
     assert represent_glosses(without_sig, store, ids).generated is None
 

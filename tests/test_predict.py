@@ -64,6 +64,18 @@ def test_pictures_are_ranked_by_the_query_against_plain_and_fused_image(world):
         np.testing.assert_allclose(prediction.scores, sorted(scores.values(), reverse=True), atol=1e-5)
 
 
+@torch.inference_mode()
+def test_a_query_of_several_forms_is_their_mean(world):
+    model = random_model()
+    queries = read_queries([world.dev_words], {}, ("photo", "listed"))
+    ids = [text_id(text) for text in (photo_text(queries[0][0].phrase), queries[0][0].phrase.replace(" of", ", of"))]
+    assert queries[0][1] == ids
+    (prediction,) = rank_queries(model, queries[:1], world.texts, world.pictures)
+    asked = unit(model.phrase(torch.from_numpy(world.texts.pooled(ids))).numpy().mean(0))
+    image = model.image(tokens_of(world.pictures, prediction.candidates, "cpu")).matched
+    np.testing.assert_allclose(prediction.scores, image.numpy() @ asked, atol=1e-5)
+
+
 def test_without_fusion_the_plain_vectors_decide(world):
     model = random_model(settings=replace(MODEL, fusion=False))
     corpus = TextualCorpus.read([world.textual_dev], world.inventory, world.texts)
@@ -117,6 +129,7 @@ def test_a_model_folder_predicts_every_benchmark(world, tmp_path, queries_with_l
         instances=[world.textual_dev, queries_with_lost_pictures],
         predictions=targets,
         definitions=[tmp_path / "definitions.jsonl"],
+        forms=["photo"],
         device="cpu",
     )
     words, pictures = (list(read_json_lines(path)) for path in targets)

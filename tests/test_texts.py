@@ -12,6 +12,7 @@ from polclip.corpora.texts import (
     collect,
     gloss_text,
     photo_text,
+    query_texts,
     read_definitions,
     text_id,
 )
@@ -35,6 +36,15 @@ def test_a_visual_query_is_a_caption_with_its_definition_where_there_is_one():
     assert photo_text("winged bat") == 'A photo of "winged bat"'
     assert photo_text("winged bat", "an animal") == 'A photo of "winged bat", an animal'
     assert photo_text("winged bat", "") == photo_text("winged bat", None)
+
+
+def test_a_visual_query_has_the_forms_that_are_asked_for():
+    query = VisualInstance("q", "en", "sea_lion", "sea lion zoo", [], "")
+    assert query_texts(query, "an animal", ("reversed", "photo", "listed")) == [
+        "zoo sea lion",
+        'A photo of "sea lion zoo", an animal',
+        "sea lion, zoo",
+    ]
 
 
 def test_captions_name_the_hypernym_and_every_phrase(inventory):

@@ -135,7 +135,7 @@ def test_inventory_corpora_and_pictures_are_those_of_the_archives(run):
         assert Image.open(run.project / good.path).size == (64, 64)
     corpora = pd.read_csv(run.results / "tables/corpora.tsv", sep="\t")
     assert list(corpora.columns) == CORPORA_COLUMNS
-    assert set(corpora["corpus"]) == {"wordnet_examples", "dev_style", "dev_words", "unseen_style", "hard"}
+    assert set(corpora["corpus"]) == {"wordnet_examples", "pictures", "dev_style", "dev_words", "unseen_style", "hard"}
     assert (corpora["instances"] > 0).all() and (corpora["gold_missing"] == 0).all()
 
 

@@ -140,6 +140,8 @@ def tiny_world(folder: Path, seed: int = 0, instances: int = 24, drawings: int =
         for at, phrase in enumerate(phrases)
     ]
 
+    for phrase in phrases:  # the queries in another form
+        texts.add(f"{phrase.word}, of {phrase.synset_id}", 0.8 * vectors[phrase.synset_id])
     texts.writer.write(folder / "texts")
     writer.write(folder / "drawings")
     corpora = {

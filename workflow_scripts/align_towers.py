@@ -25,6 +25,7 @@ with rule_log(snakemake):
             pictures,
             dev_style,
             dev_words,
+            snakemake.params.forms,
             AlignmentSettings(**snakemake.params.settings),
             int(snakemake.wildcards.seed),
         )

@@ -20,6 +20,7 @@ with rule_log(snakemake):
         # Of zero_shot alone:
         text_features=given.get("text_features"),
         picture_features=given.get("picture_features"),
+        forms=snakemake.params.forms,
         classes=given.get("classes"),
         encoder=snakemake.params.encoder,
         weights=given.get("weights"),

@@ -13,5 +13,6 @@ with rule_log(snakemake):
         visual=given.visual,
         phrases=given.phrases,
         definitions=given.definitions,
+        forms=snakemake.params.forms,
         classes=class_synsets(given.classes) if given.classes else (),
     )

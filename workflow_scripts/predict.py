@@ -20,6 +20,7 @@ with rule_log(snakemake):
         instances=given.instances,
         predictions=snakemake.output.predictions,
         definitions=given.definitions,
+        forms=snakemake.params.forms,
         device=choose_device(snakemake.config["machine"]["device"], snakemake.threads),
     )
     for task, benchmark, instances, predictions in zip(

@@ -23,6 +23,7 @@ with rule_log(snakemake):
         phrases=given.phrases,
         visual_dev=given.visual_dev,
         definitions=given.definitions_dev,
+        forms=snakemake.params.forms,
         model=ModelSettings(**snakemake.params.model),
         settings=TrainingSettings(**snakemake.params.training),
         seed=int(snakemake.wildcards.seed),

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,6 +35,22 @@ def photo_text(phrase: str, definition: str | None = None) -> str:
     return f"{caption}, {definition}" if definition else caption
 
 
+def query_texts(query: VisualInstance, definition: str | None, forms: Sequence[str]) -> list[str]:
+    """The texts of a visual query, of which the model takes the mean: `mouse rodent` in the forms asked for.
+
+    photo: the paper's text, with the definition where there is one. listed: `mouse, rodent`. reversed:
+    `rodent mouse`. A pair of towers does better with all three: its text tower was trained on sentences, not captions.
+    """
+    word = query.word.replace("_", " ")
+    cue = query.phrase.removeprefix(word).strip()
+    by_form = {
+        "photo": photo_text(query.phrase, definition),
+        "listed": f"{word}, {cue}",
+        "reversed": f"{cue} {word}",
+    }
+    return [by_form[form] for form in forms]
+
+
 def captions_of(synset: Synset, inventory: Inventory, phrases: Iterable[str]) -> list[str]:
     """What a picture of the synset may be called: gloss, lemmas with the hypernym's, phrases, photo forms."""
     hypernym = f", {lemmas_of(inventory.synset(synset.hypernyms[0]))}" if synset.hypernyms else ""
@@ -61,6 +77,7 @@ def _texts(
     visual: Iterable[str | Path],
     phrases: Iterable[str | Path],
     definitions: dict[str, str | None],
+    forms: Sequence[str],
     classes: Iterable[str],
 ) -> Iterator[str]:
     senses: set[str] = set()
@@ -71,7 +88,7 @@ def _texts(
             yield instance.text
     for path in visual:
         for query in read_records(path, VisualInstance):
-            yield photo_text(query.phrase, definitions.get(query.instance_id))
+            yield from query_texts(query, definitions.get(query.instance_id), forms)
     by_synset: dict[str, list[str]] = {}
     for path in phrases:
         for phrase in read_records(path, Phrase):
@@ -90,6 +107,7 @@ def collect(
     visual: Iterable[str | Path],
     phrases: Iterable[str | Path],
     definitions: Iterable[str | Path],
+    forms: Sequence[str] = ("photo",),
     classes: Iterable[str] = (),
 ) -> int:
     """Write the distinct texts of the corpora to a Parquet file (text_id, text), sorted by id; return their number.
@@ -97,11 +115,12 @@ def collect(
     Args:
         textual, visual, phrases: Parquet files of instances and of training phrases.
         definitions: JSON Lines files of the visual instances' definitions.
+        forms: of the visual instances' texts.
         classes: synset ids of the image classifier's classes.
     """
     texts = {
         text_id(text): text
-        for text in _texts(inventory, textual, visual, phrases, read_definitions(definitions), classes)
+        for text in _texts(inventory, textual, visual, phrases, read_definitions(definitions), forms, classes)
     }
     write_parquet(output, ({"text_id": key, "text": texts[key]} for key in sorted(texts)), SCHEMA)
     return len(texts)

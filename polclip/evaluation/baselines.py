@@ -64,6 +64,7 @@ def predict_baseline(
     instances: Sequence[str | Path],
     predictions: Sequence[str | Path],
     definitions: Sequence[str | Path] = (),
+    forms: Sequence[str] = ("photo",),
     seed: int = 0,
     text_features: Sequence[str | Path] | None = None,
     picture_features: Sequence[str | Path] | None = None,
@@ -77,7 +78,7 @@ def predict_baseline(
         baseline: random, first_sense, lesk or zero_shot.
         tasks: textual or visual, by benchmark; first_sense and lesk know only the first.
         instances, predictions: Parquet files read and JSON Lines files written, in the same order.
-        definitions, text_features, picture_features, classes, encoder, weights: read by zero_shot alone.
+        definitions, forms, text_features, picture_features, classes, encoder, weights: read by zero_shot alone.
     """
     if baseline == "zero_shot":  # the others need no torch, whose import takes seconds
         from polclip.encoders.feature_store import FeatureStore
@@ -87,7 +88,7 @@ def predict_baseline(
         system = ZeroShot(encoder, inventory, *stores, classes, weights)
     for task, source, target in zip(tasks, instances, predictions, strict=True):
         if baseline == "zero_shot":
-            ranking = zero_shot(task, system, source, list(definitions))
+            ranking = zero_shot(task, system, source, list(definitions), forms)
         else:
             records = read_records(source, TextualInstance if task == "textual" else VisualInstance)
             ranking = {

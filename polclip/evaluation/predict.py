@@ -11,6 +11,7 @@ from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.files import write_json_lines
 from polclip.inventory import Inventory
+from polclip.model.blocks import unit
 from polclip.model.polclip import PolCLIP
 from polclip.records import Prediction, VisualInstance
 from polclip.training.batches import represent_glosses
@@ -50,9 +51,9 @@ def rank_words(
 
 @torch.inference_mode()
 def rank_queries(
-    model: PolCLIP, queries: list[tuple[VisualInstance, str]], texts: FeatureStore, pictures: FeatureStore
+    model: PolCLIP, queries: list[tuple[VisualInstance, list[str]]], texts: FeatureStore, pictures: FeatureStore
 ) -> list[Prediction]:
-    """Rank the pictures of visual instances by t . (i + m_i); each distinct picture is run once.
+    """Rank the pictures of visual instances by t . (i + m_i), t the mean of a query's texts; a picture is run once.
 
     A candidate without features (missing or broken picture) is ranked last, with the score LOWEST.
     """
@@ -66,7 +67,9 @@ def rank_queries(
             for k in range(0, len(ids), PICTURES_AT_ONCE)
         ]
     )
-    phrases = model.phrase(torch.from_numpy(texts.pooled([text for _, text in queries])).to(model.device))
+    asked = [text for _, of_query in queries for text in of_query]
+    each = model.phrase(torch.from_numpy(texts.pooled(asked)).to(model.device))
+    phrases = unit(each.view(len(queries), -1, each.shape[1]).mean(1))
     predictions = []
     for phrase, (query, _) in zip(phrases, queries, strict=True):
         cosines = (images @ phrase).cpu().numpy()
@@ -85,6 +88,7 @@ def predict(
     instances: Sequence[str | Path],
     predictions: Sequence[str | Path],
     definitions: Sequence[str | Path],
+    forms: Sequence[str],
     device: str,
 ) -> None:
     """Write the predictions of a model folder for several benchmarks, a JSON Lines file each.
@@ -93,6 +97,7 @@ def predict(
         tasks: textual or visual, by benchmark.
         instances, predictions: Parquet files read and JSON Lines files written, in the same order.
         definitions: JSON Lines files with the definitions of the visual instances.
+        forms: of their texts, see `query_texts`.
     """
     loaded = PolCLIP.from_pretrained(model).to(device)
     known = read_definitions(definitions)
@@ -100,5 +105,5 @@ def predict(
         if task == "textual":
             ranking = rank_words(loaded, TextualCorpus.read([source], inventory, texts), inventory, texts)
         else:
-            ranking = rank_queries(loaded, read_queries([source], known), texts, pictures)
+            ranking = rank_queries(loaded, read_queries([source], known, forms), texts, pictures)
         write_json_lines(target, map(vars, ranking))

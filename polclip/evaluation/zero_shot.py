@@ -4,7 +4,7 @@ A pair: texts by the cosine of their pooled states; pictures by ConSE (Norouzi e
 averaged by the image classifier's probabilities. A CLIP: its own two projections.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -64,12 +64,15 @@ class ZeroShot:
         for instance, sentence, places in zip(corpus.instances, sentences, corpus.candidates, strict=True):
             yield ranked(instance.instance_id, instance.candidates, (glosses[places] @ sentence).numpy())
 
-    def queries(self, instances: str | Path, definitions: dict[str, str | None]) -> Iterator[Prediction]:
-        """Pictures by the cosine with the query's text; a picture without features comes last."""
-        queries = read_queries([instances], definitions)
+    def queries(
+        self, instances: str | Path, definitions: dict[str, str | None], forms: Sequence[str]
+    ) -> Iterator[Prediction]:
+        """Pictures by the cosine with the mean of the query's texts; a picture without features comes last."""
+        queries = read_queries([instances], definitions, forms)
         ids = sorted({p for query, _ in queries for p in query.candidates if p in self.pictures})
         place = {picture_id: k for k, picture_id in enumerate(ids)}
-        images, texts = self.image(ids), self.text([text for _, text in queries])
+        each = self.text([text for _, of_query in queries for text in of_query])
+        images, texts = self.image(ids), unit(each.view(len(queries), -1, each.shape[1]).mean(1))
         for (query, _), text in zip(queries, texts, strict=True):
             cosines = (images @ text).numpy()
             scores = [cosines[place[p]] if p in place else LOWEST for p in query.candidates]
@@ -77,9 +80,9 @@ class ZeroShot:
 
 
 def zero_shot(
-    task: str, system: ZeroShot, instances: str | Path, definitions: list[str | Path]
+    task: str, system: ZeroShot, instances: str | Path, definitions: list[str | Path], forms: Sequence[str]
 ) -> Iterator[Prediction]:
     """Predictions for one benchmark of either task."""
     if task == "textual":
         return system.words(instances)
-    return system.queries(instances, read_definitions(definitions))
+    return system.queries(instances, read_definitions(definitions), forms)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from polclip.model.blocks import unit
 
+SENSE_TEMPERATURE = 0.07
+
 
 class ResidualTextHead(nn.Module):
     """pooled [n, width] -> unit(x + MLP(x)) [n, width]; the MLP starts at zero, so the head starts as identity.
@@ -39,7 +41,8 @@ class ConceptImageHead(nn.Module):
     """pooled [n, width], class probabilities [n, classes] -> unit vectors [n, embed]: the mean of some `members`.
 
     Members of one form, each with its own start and its own loss, err in different places, so that their mean is
-    better than any of them.
+    better than any of them. Their mean is drawn towards the concept that it makes of the senses trained on: ConSE
+    once more, with these senses' glosses in place of the image tower's classes.
     """
 
     def __init__(
@@ -51,11 +54,15 @@ class ConceptImageHead(nn.Module):
         dropout: float,
         class_embeddings: Tensor,
         members: int = 1,
+        senses: int = 0,
+        sense_weight: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = (width, len(class_embeddings), embed, hidden, channel_dropout, dropout)
         self.members = nn.ModuleList(_ImageMap(*sizes) for _ in range(members))
         self.register_buffer("class_embeddings", class_embeddings)
+        self.register_buffer("sense_embeddings", torch.zeros(senses, embed))  # set when the heads are aligned
+        self.sense_weight = sense_weight
 
     def each(self, pooled: Tensor, class_probabilities: Tensor) -> list[Tensor]:
         """What each member gives, [n, embed] unit vectors."""
@@ -65,7 +72,11 @@ class ConceptImageHead(nn.Module):
         return [member(pooled, classes, concept) for member in self.members]
 
     def forward(self, pooled: Tensor, class_probabilities: Tensor) -> Tensor:
-        return unit(torch.stack(self.each(pooled, class_probabilities)).mean(0))
+        image = unit(torch.stack(self.each(pooled, class_probabilities)).mean(0))
+        if not self.sense_weight:
+            return image
+        likely = (image @ self.sense_embeddings.T / SENSE_TEMPERATURE).softmax(-1)
+        return unit(image + self.sense_weight * unit(likely @ self.sense_embeddings))
 
 
 class _ImageMap(nn.Module):

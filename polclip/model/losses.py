@@ -19,7 +19,11 @@ def same_id(rows: Sequence[str | Sequence[str]], columns: Sequence[str]) -> Tens
 
 
 def contrastive_loss(
-    similarity: Tensor, positive: Tensor, scale: Tensor | float, allowed: Tensor | None = None
+    similarity: Tensor,
+    positive: Tensor,
+    scale: Tensor | float,
+    allowed: Tensor | None = None,
+    several_positives: str = "mean",
 ) -> Tensor:
     """Cross-entropy of softmax(scale * similarity) against each row's positives in equal parts.
 
@@ -28,6 +32,7 @@ def contrastive_loss(
         positive: [rows, columns]; rows without a positive contribute nothing.
         scale: 1 / temperature.
         allowed: [rows, columns], the columns a row is compared with; all where None.
+        several_positives: "mean" over a row's positives; "sum" (public code) lets rows with more weigh more.
 
     Returns:
         The mean over the rows that have a positive; 0 (with a gradient) where there are none.
@@ -37,5 +42,7 @@ def contrastive_loss(
         logits = logits.masked_fill(~(allowed | positive), float("-inf"))
     count = positive.sum(1)
     # where() keeps -inf * 0 = nan out of the sum
-    log_probability = torch.where(positive, logits.log_softmax(1), 0.0).sum(1) / count.clamp(min=1)
+    log_probability = torch.where(positive, logits.log_softmax(1), 0.0).sum(1)
+    if several_positives == "mean":
+        log_probability = log_probability / count.clamp(min=1)
     return -log_probability.sum() / (count > 0).sum().clamp(min=1)

@@ -36,6 +36,8 @@ class TowerSettings:
     channel_dropout: float = 0.5
     dropout: float = 0.2
     members: int = 1  # maps of a picture that are averaged
+    senses: int = 0  # that a picture's concept is made of, and its weight
+    sense_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,15 @@ class Tokens(NamedTuple):
 
 
 class Represented(NamedTuple):
-    """A gloss or an image: its embedding, what was generated from it, and both fused; [b, d], None where off."""
+    """A gloss or an image: its embedding, what was generated from it, and both fused; [b, d], None where off.
+
+    `target` is its embedding by the momentum copy, for training; it carries no gradient.
+    """
 
     plain: Tensor
     generated: Tensor | None
     fused: Tensor
+    target: Tensor | None = None
 
     @property
     def matched(self) -> Tensor:
@@ -96,6 +102,8 @@ class Heads(nn.Module):
                 towers.dropout,
                 torch.zeros(towers.classes, towers.embed),
                 towers.members,
+                towers.senses,
+                towers.sense_weight,
             )
 
 

@@ -6,6 +6,7 @@ behind it. For a CLIP this step only copies its two projections.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class AlignmentSettings:
     channel_dropout: float
     dropout: float
     members: int  # image heads that are trained side by side and averaged
+    sense_weight: float  # of the concept that a picture gets from the training senses
 
 
 class PictureFeatures:
@@ -62,14 +64,17 @@ def class_embeddings(inventory: Inventory, texts: FeatureStore, classes: list[st
 class QueryRanking:
     """A visual dev set ready to be ranked by the heads alone."""
 
-    def __init__(self, paths: list[str | Path], texts: FeatureStore, pictures: FeatureStore) -> None:
+    def __init__(
+        self, paths: list[str | Path], texts: FeatureStore, pictures: FeatureStore, forms: Sequence[str]
+    ) -> None:
         # A picture that could not be read has no features: its queries are left out here.
-        queries = [item for item in read_queries(paths, {}) if all(p in pictures for p in item[0].candidates)]
+        queries = [item for item in read_queries(paths, {}, forms) if all(p in pictures for p in item[0].candidates)]
         if not queries:
             raise UserError(f"No visual query with all its pictures in {', '.join(map(str, paths))}.")
         ids = list(dict.fromkeys(p for query, _ in queries for p in query.candidates))
         self.features = PictureFeatures(pictures, ids)
-        self.text = torch.from_numpy(texts.pooled([text for _, text in queries]))
+        self.forms = len(forms)
+        self.text = torch.from_numpy(texts.pooled([text for _, of_query in queries for text in of_query]))
         self.rows = torch.tensor([[self.features.place[p] for p in query.candidates] for query, _ in queries])
         self.gold = torch.tensor([query.candidates.index(query.gold) for query, _ in queries])
 
@@ -77,7 +82,8 @@ class QueryRanking:
     def hit_rate(self, heads: Heads) -> float:
         """HR@1 in percent."""
         image = heads.image(self.features.pooled, self.features.classes)
-        scores = torch.einsum("qd,qcd->qc", heads.text(self.text), image[self.rows])
+        asked = heads.text(self.text).view(len(self.rows), self.forms, -1).mean(1)
+        scores = torch.einsum("qd,qcd->qc", asked, image[self.rows])
         return 100 * float((scores.argmax(1) == self.gold).float().mean())
 
 
@@ -99,6 +105,7 @@ def align(
     pictures_path: str | Path,
     dev_style: str | Path,
     dev_words: str | Path,
+    forms: Sequence[str],
     settings: AlignmentSettings,
     seed: int,
 ) -> None:
@@ -122,6 +129,7 @@ def align(
     place = {synset_id: k for k, synset_id in enumerate(synset_ids)}
     starts = np.cumsum([0, *map(len, captions)])
     text = torch.from_numpy(texts.pooled([c for of_synset in captions for c in of_synset]))
+    glosses = torch.from_numpy(texts.pooled([text_id(gloss_text(inventory.synset(s))) for s in synset_ids]))
     features = PictureFeatures(pictures, [picture.picture_id for picture in training])
     sense = np.array([place[picture.synset_id] for picture in training])
 
@@ -135,6 +143,8 @@ def align(
         channel_dropout=settings.channel_dropout,
         dropout=settings.dropout,
         members=settings.members,
+        senses=len(synset_ids),
+        sense_weight=settings.sense_weight,
     )
     heads = Heads(towers)
     heads.image.class_embeddings.copy_(class_embeddings(inventory, texts, classes))
@@ -147,7 +157,7 @@ def align(
         weight_decay=settings.weight_decay,
     )
     dev = {"dev_style": dev_style, "dev_words": dev_words}
-    rankings = {name: QueryRanking([path], texts, pictures) for name, path in dev.items()}
+    rankings = {name: QueryRanking([path], texts, pictures, forms) for name, path in dev.items()}
 
     started, lines, best, kept = time.monotonic(), [], -1.0, {}
     batches = max(1, len(training) // settings.batch)
@@ -174,6 +184,8 @@ def align(
             losses.append(loss.item() / (2 * settings.members))
             progress.update()
         heads.eval()
+        with torch.inference_mode():
+            heads.image.sense_embeddings.copy_(heads.text(glosses))
         rates = {name: ranking.hit_rate(heads) for name, ranking in rankings.items()}
         dev_visual = float(np.mean(list(rates.values())))
         lines.append(

@@ -113,9 +113,4 @@ def represent_glosses(model: PolCLIP, texts: FeatureStore, ids: list[str]) -> Re
         for start in range(0, len(order), CHUNK)
     ]
     back = torch.from_numpy(np.argsort(order, kind="stable")).to(model.device)
-    plain, generated, fused = zip(*parts, strict=True)
-    return Represented(
-        torch.cat(plain)[back],
-        None if generated[0] is None else torch.cat(generated)[back],
-        torch.cat(fused)[back],
-    )
+    return Represented(*(None if part[0] is None else torch.cat(part)[back] for part in zip(*parts, strict=True)))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polclip.corpora.texts import gloss_text, photo_text, text_id
+from polclip.corpora.texts import gloss_text, query_texts, text_id
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.inventory import Inventory
@@ -77,10 +77,12 @@ def tokens_of(store: FeatureStore, ids: Sequence[str], device: torch.device | st
     return Tokens(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
-def read_queries(paths: Iterable[str | Path], definitions: dict[str, str | None]) -> list[tuple[VisualInstance, str]]:
-    """Visual instances with the text id of their query."""
+def read_queries(
+    paths: Iterable[str | Path], definitions: dict[str, str | None], forms: Sequence[str] = ("photo",)
+) -> list[tuple[VisualInstance, list[str]]]:
+    """Visual instances with the text ids of their query, one a form."""
     return [
-        (query, text_id(photo_text(query.phrase, definitions.get(query.instance_id))))
+        (query, [text_id(text) for text in query_texts(query, definitions.get(query.instance_id), forms)])
         for path in paths
         for query in read_records(path, VisualInstance)
     ]

@@ -61,7 +61,7 @@ class Corpora:
     textual: TextualCorpus
     visual: SenseCorpus | None
     textual_dev: TextualCorpus
-    visual_dev: list[tuple[VisualInstance, str]]
+    visual_dev: list[tuple[VisualInstance, list[str]]]
 
 
 def train(
@@ -77,6 +77,7 @@ def train(
     phrases: Sequence[str | Path],
     visual_dev: Sequence[str | Path],
     definitions: Sequence[str | Path],
+    forms: Sequence[str],
     model: ModelSettings,
     settings: TrainingSettings,
     seed: int,
@@ -92,6 +93,7 @@ def train(
         textual_train, textual_dev, visual_dev: Parquet files of instances.
         pictures_train, phrases: Parquet files of Picture and Phrase, the senses that pictures show.
         definitions: of the visual dev queries.
+        forms: of their texts, see `query_texts`.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -108,7 +110,7 @@ def train(
         TextualCorpus.read(textual_train, inventory, texts),
         _senses(phrases, pictures_train, pictures) if "visual" in settings.tasks else None,
         TextualCorpus.read(textual_dev, inventory, texts),
-        [query for path in visual_dev for query in _some(read_queries([path], known), settings.dev_instances)],
+        [q for path in visual_dev for q in _some(read_queries([path], known, forms), settings.dev_instances)],
     )
     with (
         complete_or_absent(Path(folder) / "metrics.jsonl") as temporary,
