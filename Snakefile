@@ -34,7 +34,7 @@ localrules:
     scores,
 
 
-# Named targets; `inventory`, `report` and `check_setup` are rules of their own.
+# Named targets; `inventory`, `report`, `ablations` and `check_setup` are rules of their own.
 rule all:
     default_target: True
     input:
@@ -66,7 +66,7 @@ rule embeddings:
 
 rule models:
     input:
-        model_files(),
+        trained_files("model.safetensors"),
 
 
 rule predictions:

@@ -29,7 +29,7 @@ def check(config: Mapping, datasets: Collection[str] = (), schema: str | Path = 
     Raises UserError that names every wrong key, its value, what is allowed and how to write it.
     """
     config = _plain(config)
-    for switchable in ("experiments", ("pictures", "styles")):
+    for switchable in ("experiments", "ablations", ("pictures", "styles")):
         _drop_switched_off(config, switchable)
     validator = Draft202012Validator(complete_schema(schema))
     problems = [sentence for error in validator.iter_errors(config) for sentence in _sentences(error)]
@@ -59,14 +59,19 @@ def digest(block: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def all_experiments(config: Mapping) -> dict[str, dict]:
+    """The experiments of a run and its ablations, by name."""
+    return {**config["experiments"], **config["ablations"]}
+
+
 def experiment_block(config: Mapping, experiment: str, block: str) -> dict:
     """The block `model` or `training` of one experiment: the common one, with the experiment's own keys over it."""
-    return _plain({**config[block], **(config["experiments"][experiment].get(block) or {})})
+    return _plain({**config[block], **(all_experiments(config)[experiment].get(block) or {})})
 
 
 def experiment_seeds(config: Mapping, experiment: str) -> list[int]:
     """The seeds of one experiment: its own, else those of the run."""
-    return list(config["experiments"][experiment].get("seeds", config["seeds"]))
+    return list(all_experiments(config)[experiment].get("seeds", config["seeds"]))
 
 
 def benchmark_of(entry: str) -> str:
@@ -105,6 +110,7 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
                     f"{place}: {name!r} is no data set{_close(name, datasets)}; "
                     "allowed: the names in rules/datasets.yaml."
                 )
+    yield from _wrong_weights(config["encoder"], datasets)
     styles = config["pictures"]["styles"]
     families = sorted({style["family"] for style in styles.values()})
     for key in ("dev_families", "test_families"):
@@ -116,19 +122,48 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
                 )
     for family in set(config["pictures"]["dev_families"]) & set(config["pictures"]["test_families"]):
         yield f"pictures.test_families: {family!r} is among the dev_families too; a family stays on one side."
-    for experiment, settings in config["experiments"].items():
-        if "baseline" in settings and ({"model", "training"} & set(settings)):
-            yield f"experiments.{experiment}: a baseline trains nothing; take its keys model and training away."
+    for block in ("experiments", "ablations"):
+        for experiment, settings in config[block].items():
+            yield from _contradictions_of(config, block, experiment, settings)
+
+
+def _contradictions_of(config: dict, block: str, experiment: str, settings: dict) -> Iterator[str]:
+    place = f"{block}.{experiment}"
+    trains = sorted({"model", "training"} & set(settings))
+    if "baseline" in settings and (trains or "checkpoint" in settings):
+        yield f"{place}: a baseline trains nothing; take its keys model, training and checkpoint away."
+    elif "checkpoint" in settings and trains:
+        yield f"{place}: a checkpoint is only evaluated; take its keys {' and '.join(trains)} away, or the checkpoint."
+    elif "baseline" not in settings:
+        model = {**config["model"], **settings.get("model", {})}
+        if model["fusion"] and not (model["sig"] and model["isg"]):
+            yield (
+                f"{place}: fusion attends to what SIG and ISG generate; with model.fusion: true, "
+                "model.sig and model.isg have to be true as well."
+            )
+    if block == "ablations" and experiment in config["experiments"]:
+        yield f"{place}: the name is among the experiments too; each needs a name of its own."
+
+
+def _wrong_weights(encoder: dict, datasets: Collection[str]) -> Iterator[str]:
+    """A CLIP's weights may be a data set, a file, or a tag of open_clip; a whole folder brings its own."""
+    weights = encoder["clip_weights"]
+    if encoder["kind"] == "pair" or not datasets or weights in datasets:
+        return
+    looks_like_file = "/" in weights or Path(weights).suffix in (".safetensors", ".pt", ".pth", ".bin")
+    if looks_like_file and not Path(weights).is_file():
+        yield f"encoder.clip_weights: the file {weights!r} is not there."
+    elif not weights and not encoder["clip_architecture"].startswith("local-dir:"):
+        yield "encoder.clip_weights: '' is for a clip_architecture of local-dir: and a folder that brings its weights."
 
 
 def _named_datasets(config: dict) -> Iterator[tuple[str, str]]:
     yield "inventory.dataset", config["inventory"]["dataset"]
     for name, style in config["pictures"]["styles"].items():
         yield f"pictures.styles.{name}.dataset", style["dataset"]
-    kind = config["encoder"]["kind"]
-    keys = ("text_dataset", "image_dataset", "classes_dataset") if kind == "pair" else ("clip_weights",)
-    for key in keys:
-        yield f"encoder.{key}", config["encoder"][key]
+    if config["encoder"]["kind"] == "pair":
+        for key in ("text_dataset", "image_dataset", "classes_dataset"):
+            yield f"encoder.{key}", config["encoder"][key]
     for name in config["accept_licences"]:
         yield "accept_licences", name
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from polclip.downloads.manifest import ByHand, Dataset
+from polclip.encoders.clip import bytes_per_picture
 from polclip.provenance import package_versions
 
 GB = 1e9
@@ -33,6 +34,13 @@ def check_setup(config: Mapping, datasets: Iterable[Dataset], archives: str | Pa
         + (f" and {unknown} of unknown size" if unknown else ""),
         f"archives    {len(datasets) - len(missing)} of {len(datasets)} present",
     ]
+    pictures = sum(dataset.pictures for dataset in datasets)
+    if pictures and config["encoder"]["kind"] == "clip":
+        needed = pictures * bytes_per_picture(config["encoder"]["clip_architecture"], config["encoder"]["grid"]) / GB
+        lines.append(
+            f"features    {needed:.0f} GB for {pictures:,} pictures (encoder.grid makes them fewer), "
+            "and those of the benchmarks"
+        )
     for dataset in datasets:
         state = "missing" if dataset in missing else "present"
         how = " (by hand)" if dataset in missing and isinstance(dataset.source, ByHand) else ""

@@ -25,8 +25,10 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 STYLES = list(config["pictures"]["styles"])
-EXPERIMENTS = config["experiments"]
+EXPERIMENTS = settings.all_experiments(config)
+# Those with a model: trained here, or read from a folder.
 TRAINED = [name for name, own in EXPERIMENTS.items() if "baseline" not in own]
+CHECKPOINTS = [name for name in TRAINED if "checkpoint" in EXPERIMENTS[name]]
 # Baselines that rank senses and know nothing of pictures answer the textual benchmarks alone.
 TEXTUAL_BASELINES = [
     name for name, own in EXPERIMENTS.items() if own.get("baseline") in settings.TEXTUAL_BASELINES
@@ -137,8 +139,13 @@ TEXT_FEATURES = expand(
 PICTURE_FEATURES = expand(result("embeddings/pictures/{style}"), style=PICTURE_SETS)
 
 PAIR = config["encoder"]["kind"] == "pair"
-TEXT_WEIGHTS = archive(config["encoder"]["text_dataset" if PAIR else "clip_weights"])
-IMAGE_WEIGHTS = archive(config["encoder"]["image_dataset" if PAIR else "clip_weights"])
+# A CLIP's weights are a data set of the manifest, or what open_clip takes itself: a file, a tag.
+CLIP_WEIGHTS = config["encoder"]["clip_weights"]
+CLIP_ARCHIVE = archive(CLIP_WEIGHTS) if CLIP_WEIGHTS in MANIFEST else []
+TEXT_WEIGHTS = archive(config["encoder"]["text_dataset"]) if PAIR else CLIP_ARCHIVE
+IMAGE_WEIGHTS = archive(config["encoder"]["image_dataset"]) if PAIR else CLIP_ARCHIVE
+# Those of EncoderSettings.
+ENCODER_KEYS = ("kind", "clip_architecture", "clip_weights", "trainable_image_blocks", "grid")
 # A pair's image encoder comes with classes that are synsets.
 CLASSES = archive(config["encoder"]["classes_dataset"]) if PAIR else []
 FEATURES = {
@@ -155,11 +162,30 @@ DATASETS = list(
         + [
             config["encoder"][key]
             for key in (
-                ("text_dataset", "image_dataset", "classes_dataset") if PAIR else ("clip_weights",)
+                ("text_dataset", "image_dataset", "classes_dataset")
+                if PAIR
+                else (("clip_weights",) if CLIP_ARCHIVE else ())
             )
         ]
     )
 )
+
+# What an experiment asks for beyond the texts that all read.
+WITH_CAPTIONS = any(
+    settings.experiment_block(config, name, "model")["w2i_text"] == "caption"
+    for name in (TRAINED if not PAIR else [])
+)
+WITHOUT_DEFINITIONS = any(not own.get("definitions", True) for own in EXPERIMENTS.values())
+
+
+def definitions_of(*sides):
+    """The definitions that an experiment reads: none where it is to do without."""
+    return lambda wildcards: (
+        definition_files(*sides)
+        if EXPERIMENTS[wildcards.experiment].get("definitions", True)
+        else []
+    )
+
 
 # The experiment that the others are compared with.
 MAIN = "main" if "main" in EXPERIMENTS else next(iter(TRAINED or EXPERIMENTS))
@@ -220,32 +246,26 @@ def runs(experiments):
     ]
 
 
-def model_files():
+def trained_files(name):
     return [
-        result("models/{experiment}/seed-{seed}/model.safetensors".format(**run))
-        for run in runs(TRAINED)
-    ]
-
-
-def metric_files():
-    return [
-        result("models/{experiment}/seed-{seed}/metrics.jsonl".format(**run))
-        for run in runs(TRAINED)
+        result("models/{experiment}/seed-{seed}/".format(**run) + name)
+        for run in runs(config["experiments"])
+        if run["experiment"] in TRAINED
     ]
 
 
 def prediction_files():
     return [
         file.format(**run)
-        for run in runs(EXPERIMENTS)
+        for run in runs(config["experiments"])
         for file in predictions_of(benchmarks_of(run["experiment"]))
     ]
 
 
-def score_files():
+def score_files(experiments=config["experiments"]):
     return [
         file.format(**run)
-        for run in runs(EXPERIMENTS)
+        for run in runs(experiments)
         for file in scores_of(benchmarks_of(run["experiment"]))
     ]
 
@@ -253,7 +273,7 @@ def score_files():
 def features_of_baseline(wildcards):
     """Only zero_shot asks the frozen towers."""
     baseline = EXPERIMENTS[wildcards.experiment]["baseline"]
-    return FEATURES | {"weights": TEXT_WEIGHTS} if baseline == "zero_shot" else {}
+    return FEATURES if baseline == "zero_shot" else {}
 
 
 def block_of(block):

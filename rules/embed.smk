@@ -9,6 +9,7 @@ rule collect_texts:
         phrases=phrase_files(),
         definitions=definition_files("dev", "test"),
         classes=CLASSES,
+        captions=instance_files("textual", "train") if WITH_CAPTIONS else [],
     output:
         texts=result("texts/texts.parquet"),
     log:
@@ -23,6 +24,7 @@ rule collect_texts:
         runtime=30,
     params:
         forms=config["definitions"]["query_forms"],
+        undefined=WITHOUT_DEFINITIONS,
         code=code_of("collect_texts"),
     script:
         "../workflow_scripts/collect_texts.py"
@@ -46,7 +48,7 @@ rule embed_texts:
         runtime=240,
         gpu=GPUS,
     params:
-        encoder=pick("encoder", "kind", "clip_architecture"),
+        encoder=pick("encoder", "kind", "clip_architecture", "clip_weights"),
         shards=config["encoder"]["text_shards"],
         code=code_of("embed_texts"),
     script:
@@ -75,7 +77,7 @@ rule embed_pictures:
         runtime=480,
         gpu=GPUS,
     params:
-        encoder=pick("encoder", "kind", "clip_architecture", "grid"),
+        encoder=pick("encoder", *ENCODER_KEYS),
         code=code_of("embed_pictures"),
     script:
         "../workflow_scripts/embed_pictures.py"

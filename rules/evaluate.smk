@@ -8,7 +8,7 @@ rule predict:
         model=result("models/{experiment}/seed-{seed}/model.safetensors"),
         config=result("models/{experiment}/seed-{seed}/config.json"),
         instances=TEST_FILES,
-        definitions=definition_files("test"),
+        definitions=definitions_of("test"),
     output:
         predictions=predictions_of(BENCHMARKS),
         official=official_of(BENCHMARKS),
@@ -60,7 +60,6 @@ rule baseline:
         baseline=lambda wildcards: EXPERIMENTS[wildcards.experiment]["baseline"],
         tasks=[TASKS[name] for name in BENCHMARKS],
         benchmarks=BENCHMARKS,
-        encoder=pick("encoder", "kind", "clip_architecture"),
         forms=config["definitions"]["query_forms"],
         code=code_of("baseline"),
     script:
@@ -80,7 +79,6 @@ use rule baseline as baseline_textual with:
         baseline=lambda wildcards: EXPERIMENTS[wildcards.experiment]["baseline"],
         tasks=["textual"] * len(TEXTUAL_BENCHMARKS),
         benchmarks=TEXTUAL_BENCHMARKS,
-        encoder={},
         forms=[],
         code=code_of("baseline"),
 

@@ -93,7 +93,7 @@ rule report:
         corpora=rules.tables.output.corpora,
         costs=rules.costs.output.costs,
         provenance=rules.provenance.output.provenance,
-        metrics=metric_files(),
+        metrics=trained_files("metrics.jsonl"),
         predictions=prediction_files(),
         instances=TEST_FILES,
         pictures=[picture_table(style) for style in PICTURE_SETS],
@@ -117,6 +117,29 @@ rule report:
         code=code_of("report"),
     script:
         "../workflow_scripts/report.py"
+
+
+# What each part is worth: every experiment and every ablation beside main.
+rule ablations:
+    input:
+        scores=score_files(EXPERIMENTS),
+    output:
+        table=report(result("tables/ablations.tsv"), caption="report/ablations.rst"),
+    log:
+        result("logs/ablations/ablations.log"),
+    benchmark:
+        result("benchmarks/ablations/ablations.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        main=MAIN,
+        code=code_of("ablations"),
+    script:
+        "../workflow_scripts/ablations.py"
 
 
 # Without outputs it runs whenever it is asked for; a benchmark file would count as one.

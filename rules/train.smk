@@ -1,4 +1,4 @@
-# A pair of towers is aligned first, as CLIP is already; then PolCLIP is trained over the frozen features.
+# A pair of towers is aligned first, as CLIP is already; then PolCLIP is trained over what is stored of the towers.
 
 TRAINING_CORPORA = {
     "textual_train": instance_files("textual", "train"),
@@ -6,7 +6,6 @@ TRAINING_CORPORA = {
     "pictures_train": instance_files("visual", "train"),
     "phrases": phrase_files(),
     "visual_dev": instance_files("visual", "dev"),
-    "definitions_dev": definition_files("dev"),
 }
 
 
@@ -14,7 +13,7 @@ rule align_towers:
     input:
         **FEATURES,
         **INVENTORY,
-        weights=TEXT_WEIGHTS,
+        textual_train=TRAINING_CORPORA["textual_train"],
         pictures_train=TRAINING_CORPORA["pictures_train"],
         phrases=TRAINING_CORPORA["phrases"],
         visual_dev=TRAINING_CORPORA["visual_dev"],
@@ -32,8 +31,7 @@ rule align_towers:
         runtime=120,
         gpu=GPUS,
     params:
-        settings=config["alignment"] if PAIR else {},
-        encoder=pick("encoder", "kind", "clip_architecture"),
+        settings=config["alignment"],
         forms=config["definitions"]["query_forms"],
         code=code_of("align_towers"),
     script:
@@ -45,7 +43,9 @@ rule train:
         **FEATURES,
         **TRAINING_CORPORA,
         **INVENTORY,
-        towers=result("towers/seed-{seed}"),
+        definitions=definitions_of("dev"),
+        towers=result("towers/seed-{seed}") if PAIR else [],
+        weights=[] if PAIR else TEXT_WEIGHTS,
     output:
         model=result("models/{experiment}/seed-{seed}/model.safetensors"),
         config=result("models/{experiment}/seed-{seed}/config.json"),
@@ -55,7 +55,7 @@ rule train:
     benchmark:
         result("benchmarks/train/{experiment}.seed-{seed}.tsv")
     wildcard_constraints:
-        experiment=one_of(TRAINED),
+        experiment=one_of(name for name in TRAINED if name not in CHECKPOINTS),
     conda:
         "../environment.yaml"
     threads: threads_of("train")
@@ -66,7 +66,35 @@ rule train:
     params:
         model=block_of("model"),
         training=block_of("training"),
+        encoder=pick("encoder", *ENCODER_KEYS),
         forms=config["definitions"]["query_forms"],
         code=code_of("train"),
     script:
         "../workflow_scripts/train.py"
+
+
+# A model that is there already is only evaluated.
+rule use_checkpoint:
+    input:
+        model=lambda wildcards: f"{EXPERIMENTS[wildcards.experiment]['checkpoint']}/model.safetensors",
+        config=lambda wildcards: f"{EXPERIMENTS[wildcards.experiment]['checkpoint']}/config.json",
+    output:
+        model=result("models/{experiment}/seed-{seed}/model.safetensors"),
+        config=result("models/{experiment}/seed-{seed}/config.json"),
+        metrics=result("models/{experiment}/seed-{seed}/metrics.jsonl"),
+    log:
+        result("logs/use_checkpoint/{experiment}.seed-{seed}.log"),
+    benchmark:
+        result("benchmarks/use_checkpoint/{experiment}.seed-{seed}.tsv")
+    wildcard_constraints:
+        experiment=one_of(CHECKPOINTS),
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        code=code_of("use_checkpoint"),
+    script:
+        "../workflow_scripts/use_checkpoint.py"

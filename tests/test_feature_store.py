@@ -1,26 +1,27 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from polclip.encoders import embed
 from polclip.encoders.embed import embed_pictures, embed_texts, read_picture
-from polclip.encoders.feature_store import FeatureStore, ShardWriter, shard_of
+from polclip.encoders.feature_store import FeatureStore, shard_of, shard_writer
 from polclip.encoders.interface import EncodedImages, EncodedTexts
 from polclip.errors import UserError
 from polclip.records import Picture, write_records
 
 
-def stored(folder, items, classes=False):
-    writer = ShardWriter()
-    for item, length in items.items():
-        states = np.full((length, 3), len(item) + length, dtype=np.float32) + np.arange(length)[:, None]
-        spans = None if classes else [np.arange(2 * length).reshape(length, 2)]
-        chances = np.full((1, 2), length / 10) if classes else None
-        writer.add([item], [states], states[:1] / 2, spans=spans, class_probabilities=chances)
-    writer.write(folder)
+def stored(folder, items, classes=False, described=None):
+    with shard_writer(folder, described) as writer:
+        for item, length in items.items():
+            states = np.full((length, 3), len(item) + length, dtype=np.float32) + np.arange(length)[:, None]
+            spans = None if classes else [np.arange(2 * length).reshape(length, 2)]
+            chances = np.full((1, 2), length / 10) if classes else None
+            writer.add([item], [states], states[:1] / 2, spans=spans, class_probabilities=chances)
 
 
 # --- the store
@@ -31,7 +32,7 @@ def test_several_shards_read_as_one_in_any_order(tmp_path):
     stored(tmp_path / "b", {"zzz": 1})
     stored(tmp_path / "empty", {})
     store = FeatureStore([tmp_path / "empty", tmp_path / "a", tmp_path / "b"])
-    assert store.width == 3 and not store.has_classes and "yy" in store and "q" not in store
+    assert not store.has_classes and not store.holds_tokens and "yy" in store and "q" not in store
     np.testing.assert_array_equal(store.states("yy")[:, 0], [6, 7, 8, 9])
     np.testing.assert_array_equal(store.spans("yy"), np.arange(8).reshape(4, 2))
     np.testing.assert_array_equal(store.pooled(["zzz", "x", "yy", "x"])[:, 0], [2, 1.5, 3, 1.5])
@@ -39,6 +40,40 @@ def test_several_shards_read_as_one_in_any_order(tmp_path):
     states, real = store.padded(["zzz", "yy"])
     np.testing.assert_array_equal(states[:, :, 0], [[4, 0, 0, 0], [6, 7, 8, 9]])
     assert real.tolist() == [[True, False, False, False], [True] * 4]
+
+
+def test_token_ids_are_kept_whole_and_padded_as_whole_numbers(tmp_path):
+    ids = {"short": [49406, 7, 49407], "long": [49406, 2048, 2049, 40001, 49407]}  # 16-bit floats would round them
+    with shard_writer(tmp_path / "a") as writer:
+        writer.add(list(ids), [np.array(of_text, dtype=np.int32) for of_text in ids.values()], np.zeros((2, 4)))
+    stored(tmp_path / "empty", {})
+    store = FeatureStore([tmp_path / "empty", tmp_path / "a"])
+    assert store.holds_tokens and store.states("long").tolist() == ids["long"]
+    states, real = store.padded(["short", "long"])
+    assert states.dtype == np.int64 and states.tolist() == [[*ids["short"], 0, 0], ids["long"]]
+    assert real.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+
+
+def test_a_shard_grows_batch_by_batch_into_arrays_that_numpy_reads(tmp_path):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 9, 1200)
+    states = [rng.normal(size=(length, 2)).astype(np.float16) for length in lengths]
+    with shard_writer(tmp_path / "a") as writer:
+        for start in range(0, 1200, 7):
+            part = range(start, min(start + 7, 1200))
+            writer.add([f"i{k}" for k in part], [states[k] for k in part], np.stack([states[k][0] for k in part]))
+    whole = np.load(tmp_path / "a" / "states.npy", mmap_mode="r")
+    np.testing.assert_array_equal(whole, np.concatenate(states))
+    store = FeatureStore([tmp_path / "a"])
+    for k in (0, 6, 7, 599, 1199):
+        np.testing.assert_array_equal(store.states(f"i{k}"), states[k])
+        np.testing.assert_array_equal(store.pooled([f"i{k}"])[0], states[k][0])
+
+
+def test_a_store_tells_what_its_shards_were_made_with(tmp_path):
+    stored(tmp_path / "a", {"x": 2}, described={"kind": "clip", "grid": None})
+    stored(tmp_path / "b", {"y": 2})
+    assert FeatureStore([tmp_path / "a", tmp_path / "b"]).described == [{"kind": "clip", "grid": None}, {}]
 
 
 def test_class_probabilities_are_found_by_id(tmp_path):
@@ -56,14 +91,24 @@ def test_an_item_that_was_never_embedded_is_named(tmp_path):
             ask("lost")
 
 
-def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
-    def full(*_):
+@pytest.mark.parametrize("name", ["_GrowingArray.append", "pd.DataFrame.to_parquet"])
+def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, name):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(f"polclip.encoders.feature_store.{name}", full)
     with pytest.raises(UserError, match="No space left"):
         stored(tmp_path / "a", {"x": 2})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_shard_whose_encoder_fails_midway_leaves_what_was_there_before(tmp_path):
+    stored(tmp_path / "a", {"x": 2})
+    with pytest.raises(RuntimeError, match="out of memory"), shard_writer(tmp_path / "a") as writer:
+        writer.add(["y"], [np.ones((2, 3))], np.ones((1, 3)))
+        raise RuntimeError("out of memory")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert list(FeatureStore([tmp_path / "a"]).place) == ["x"]
 
 
 def test_shards_share_the_ids_evenly_and_by_the_id_alone():
@@ -79,8 +124,6 @@ def test_shards_share_the_ids_evenly_and_by_the_id_alone():
 
 class LetterEncoder:
     """A token a letter, its code as its state; pads nothing and notes its batches."""
-
-    width = 1
 
     def __init__(self):
         self.batches = []
@@ -128,10 +171,13 @@ def test_texts_of_like_length_go_together(tmp_path):
 class ColourEncoder:
     """The mean colour as the only state."""
 
-    width = 3
+    bytes_per_picture = 2 * (3 + 3)
 
-    def __call__(self, images):
-        states = np.stack([np.asarray(image, dtype=np.float32).reshape(1, -1, 3).mean(1) for image in images])
+    def prepare(self, image):
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def __call__(self, prepared):
+        states = prepared.float().mean((2, 3))[:, None].numpy()
         return EncodedImages(states, states[:, 0], None)
 
 
@@ -198,16 +244,17 @@ def listed(tmp_path, names):
     return tmp_path / "pictures.parquet"
 
 
-def test_pictures_are_embedded_and_the_unusable_counted_by_reason(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_are_embedded_and_the_unusable_counted_by_reason(tmp_path, workers):
     shades = {f"{shade}.png": shade for shade in range(0, 250, 10)}
     for name, shade in shades.items():
         Image.new("RGB", (4, 4), (shade, 0, 0)).save(tmp_path / name)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     names = [*list(shades)[:9], "broken.png", "lost.png", *list(shades)[9:], "lost too.png"]
-    count = embed_pictures(
-        listed(tmp_path, names), ColourEncoder(), tmp_path / "out", tmp_path / "skipped.json", batch=4
-    )
+    paths = (tmp_path / "out", tmp_path / "skipped.json")
+    count = embed_pictures(listed(tmp_path, names), ColourEncoder(), *paths, 4, workers, {"kind": "colour"})
     store = FeatureStore([tmp_path / "out"])
+    assert store.described == [{"kind": "colour"}]
     assert count == len(shades) == len(store.place) and "broken.png" not in store
     assert json.loads((tmp_path / "skipped.json").read_text()) == {"cannot be decoded": 1, "missing": 2}
     np.testing.assert_array_equal(store.pooled(list(shades))[:, 0], list(shades.values()))
@@ -219,3 +266,15 @@ def test_a_set_without_one_usable_picture_is_an_error_and_writes_nothing(tmp_pat
     with pytest.raises(UserError, match=f"None of the {len(names)} pictures"):
         embed_pictures(table, ColourEncoder(), tmp_path / "out", tmp_path / "skipped.json", batch=2)
     assert not (tmp_path / "out").exists() and not (tmp_path / "skipped.json").exists()
+
+
+def test_pictures_for_which_the_disk_has_no_room_are_refused_beforehand(tmp_path, monkeypatch):
+    Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
+    table = listed(tmp_path, ["good.png"] * 100)
+    sizes = iter([1199, 1200])  # 100 pictures of 12 bytes
+    monkeypatch.setattr(embed.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(sizes)))
+    given = (table, ColourEncoder(), tmp_path / "new" / "out", tmp_path / "skipped.json", 50)
+    with pytest.raises(UserError, match=r"100 pictures need .* are free"):
+        embed_pictures(*given)
+    assert not (tmp_path / "new").exists()
+    assert embed_pictures(*given) == 100

@@ -26,7 +26,7 @@ def batches(draw):
     return similarity, rows, columns, allowed, draw(st.floats(0.5, 100))
 
 
-def by_hand(similarity, rows, columns, allowed, scale):
+def by_hand(similarity, rows, columns, allowed, scale, several_positives):
     losses = []
     for k, row in enumerate(rows):
         good = [n for n, column in enumerate(columns) if column in row]
@@ -34,18 +34,19 @@ def by_hand(similarity, rows, columns, allowed, scale):
         if good:
             top = max(scale * float(similarity[k, n]) for n in compared)
             total = sum(math.exp(scale * float(similarity[k, n]) - top) for n in compared)
-            losses.append(-sum(scale * float(similarity[k, n]) - top - math.log(total) for n in good) / len(good))
+            each = [-(scale * float(similarity[k, n]) - top - math.log(total)) for n in good]
+            losses.append(sum(each) / (len(good) if several_positives == "mean" else 1))
     return sum(losses) / len(losses) if losses else 0.0
 
 
-@given(batches())
+@given(batches(), st.sampled_from(["mean", "sum"]))
 @settings(max_examples=150, deadline=None)
-def test_the_loss_is_what_a_plain_loop_computes_and_its_gradient_is_finite(batch):
+def test_the_loss_is_what_a_plain_loop_computes_and_its_gradient_is_finite(batch, several_positives):
     similarity, rows, columns, allowed, scale = batch
-    expected = by_hand(similarity, rows, columns, allowed, scale)
+    expected = by_hand(similarity, rows, columns, allowed, scale, several_positives)
     similarity.requires_grad_(True)
     positive = same_id(rows, columns)
-    loss = contrastive_loss(similarity, positive, scale, allowed)
+    loss = contrastive_loss(similarity, positive, scale, allowed, several_positives)
     assert loss.item() == pytest.approx(expected, abs=1e-9)
     loss.backward()
     assert torch.isfinite(similarity.grad).all()
@@ -80,6 +81,8 @@ def test_several_positives_share_one_row_and_the_mean_is_over_rows_that_have_som
     assert contrastive_loss(similarity, positive, 100.0).item() == pytest.approx(math.log(2))
     doubled = contrastive_loss(similarity.repeat(2, 1), positive.repeat(2, 1), 100.0)
     assert doubled.item() == pytest.approx(math.log(2))
+    # Summed, a row with two positives weighs twice.
+    assert contrastive_loss(similarity, positive, 100.0, None, "sum").item() == pytest.approx(2 * math.log(2))
 
 
 @pytest.mark.parametrize(("count", "bound"), [(50, 2.03), (250, 3.55)])
@@ -110,15 +113,12 @@ def test_the_losses_of_the_public_code_are_found_again():
     gold = [str(first + place) for place, (first, _) in places]
 
     def loss(rows, row_ids, columns, column_ids):
-        return contrastive_loss(stored[rows] @ stored[columns].T, same_id(row_ids, column_ids), 1.0).item()
+        positive = same_id(row_ids, column_ids)
+        return contrastive_loss(stored[rows] @ stored[columns].T, positive, 1.0, None, "sum").item()
 
+    sig = loss("out.generated_image", glosses, "out.image", of_images)
+    assert sig == pytest.approx(known["losses"]["sig"], abs=1e-5)
     isg = loss("out.generated_gloss", of_images, "out.gloss", glosses)
     assert isg == pytest.approx(known["losses"]["isg"], abs=1e-5)
     w2s = loss("out.target_word", gold, "out.fused_gloss", glosses)
     assert w2s == pytest.approx(known["losses"]["w2s"], abs=1e-5)
-    # With several positives the public code sums where ours takes their mean.
-    similarity = stored["out.generated_image"] @ stored["out.image"].T
-    positive = same_id(glosses, of_images)
-    rows = [contrastive_loss(similarity[[k]], positive[[k]], 1.0).item() for k in range(len(glosses))]
-    sums = [row * count for row, count in zip(rows, positive.sum(1).tolist(), strict=True)]
-    assert sum(sums) / len(sums) == pytest.approx(known["losses"]["sig"], abs=1e-5)

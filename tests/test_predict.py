@@ -5,21 +5,60 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_features import CLASSES, CLIP_TOWERS, MODEL, TOWERS, random_model, tiny_world
+from tiny_clip import random_clip_model, write_clip
+from tiny_features import CLASSES, IMAGE, MODEL, random_model, tiny_world
 
-from polclip.corpora.texts import gloss_text, photo_text, text_id
-from polclip.encoders.feature_store import FeatureStore
+from polclip.corpora.texts import collect, gloss_text, photo_text, text_id
+from polclip.encoders.clip import ClipTextEncoder, load_clip
+from polclip.encoders.embed import embed_texts
+from polclip.encoders.feature_store import FeatureStore, shard_writer
 from polclip.errors import UserError
 from polclip.evaluation.baselines import predict_baseline
 from polclip.evaluation.predict import LOWEST, predict, rank_queries, rank_words, ranked
 from polclip.files import read_json_lines
 from polclip.records import TextualInstance, VisualInstance, read_records, write_records
-from polclip.training.corpora import TextualCorpus, read_queries, tokens_of
+from polclip.training.corpora import TextualCorpus, read_queries, tokens_of, whole_texts
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     return tiny_world(tmp_path_factory.mktemp("world"), instances=8, drawings=4)
+
+
+@pytest.fixture(scope="module")
+def clip_world(world, tmp_path_factory):
+    """The same world as a CLIP's features: texts as token ids, pictures as states, both with an embedding."""
+    folder = tmp_path_factory.mktemp("clip_world")
+    collect(
+        folder / "texts.parquet",
+        world.inventory,
+        [world.textual_dev],
+        [world.dev_style, world.dev_words],
+        [world.phrases],
+        definitions=[],
+    )
+    architecture = write_clip(folder / "clip")
+    encoder = ClipTextEncoder(load_clip(architecture, "")[0], architecture)
+    embed_texts(folder / "texts.parquet", encoder, folder / "texts", 0, 1, batch=64)
+    rng = np.random.default_rng(0)
+    ids = sorted(world.pictures.place)
+    with shard_writer(folder / "pictures") as writer:
+        writer.add(ids, rng.normal(size=(len(ids), 5, IMAGE)), rng.normal(size=(len(ids), 16)))
+    return replace(
+        world,
+        texts=FeatureStore([folder / "texts"]),
+        pictures=FeatureStore([folder / "pictures"]),
+        texts_folder=folder / "texts",
+        pictures_folder=folder / "pictures",
+    )
+
+
+@pytest.fixture(params=["pair", "clip"])
+def model_and_world(request):
+    """Either kind of model, and the world as it reads it."""
+    if request.param == "pair":
+        return random_model(), request.getfixturevalue("world")
+    return random_clip_model(), request.getfixturevalue("clip_world")
 
 
 def test_ranking_is_by_falling_score_and_keeps_the_order_of_equals():
@@ -28,15 +67,14 @@ def test_ranking_is_by_falling_score_and_keeps_the_order_of_equals():
     assert ranked("i", [], []).candidates == []
 
 
-@pytest.mark.parametrize("towers", [TOWERS, CLIP_TOWERS], ids=["pair", "clip"])
 @torch.inference_mode()
-def test_senses_are_ranked_by_the_word_against_plain_and_fused_gloss(world, towers):
-    model = random_model(towers)
+def test_senses_are_ranked_by_the_word_against_plain_and_fused_gloss(model_and_world):
+    model, world = model_and_world
     corpus = TextualCorpus.read([world.textual_dev], world.inventory, world.texts)
-    predictions = rank_words(model, corpus, world.inventory, world.texts)
+    predictions = rank_words(model, corpus, world.inventory)
     assert [p.instance_id for p in predictions] == [x.instance_id for x in corpus.instances]
     for k, (prediction, instance) in enumerate(zip(predictions, corpus.instances, strict=True)):
-        word = model.word_in_context(corpus.target[[k]], corpus.sentence[[k]])[0]
+        word = model.word_in_context(*corpus.words([k], "cpu"))[0]
         scores = {}
         for key in instance.candidates:
             gloss = text_id(gloss_text(world.inventory.synset_of(key)))
@@ -45,20 +83,20 @@ def test_senses_are_ranked_by_the_word_against_plain_and_fused_gloss(world, towe
         assert prediction.candidates == sorted(scores, key=scores.get, reverse=True)
         np.testing.assert_allclose(prediction.scores, sorted(scores.values(), reverse=True), atol=1e-5)
     # Some rows alone, in any order, give the same.
-    few = rank_words(model, corpus, world.inventory, world.texts, np.array([9, 2]))
+    few = rank_words(model, corpus, world.inventory, np.array([9, 2]))
     assert [p.candidates for p in few] == [predictions[9].candidates, predictions[2].candidates]
 
 
 @torch.inference_mode()
-def test_pictures_are_ranked_by_the_query_against_plain_and_fused_image(world):
-    model = random_model()
+def test_pictures_are_ranked_by_the_query_against_plain_and_fused_image(model_and_world):
+    model, world = model_and_world
     queries = read_queries([world.dev_style, world.dev_words], {})
     for prediction, (query, _) in zip(rank_queries(model, queries, world.texts, world.pictures), queries, strict=True):
-        pooled = torch.from_numpy(world.texts.pooled([text_id(photo_text(query.phrase))]))
+        asked = model.phrase(whole_texts(world.texts, [text_id(photo_text(query.phrase))], "cpu"))[0]
         scores = {}
         for picture in query.candidates:
             image = model.image(tokens_of(world.pictures, [picture], "cpu"))
-            scores[picture] = float(model.phrase(pooled)[0] @ (image.plain[0] + image.fused[0]))
+            scores[picture] = float(asked @ (image.plain[0] + image.fused[0]))
         assert prediction.instance_id == query.instance_id
         assert prediction.candidates == sorted(scores, key=scores.get, reverse=True)
         np.testing.assert_allclose(prediction.scores, sorted(scores.values(), reverse=True), atol=1e-5)
@@ -79,10 +117,10 @@ def test_a_query_of_several_forms_is_their_mean(world):
 def test_without_fusion_the_plain_vectors_decide(world):
     model = random_model(settings=replace(MODEL, fusion=False))
     corpus = TextualCorpus.read([world.textual_dev], world.inventory, world.texts)
-    (prediction,) = rank_words(model, corpus, world.inventory, world.texts, np.array([0]))
+    (prediction,) = rank_words(model, corpus, world.inventory, np.array([0]))
     glosses = [text_id(gloss_text(world.inventory.synset_of(key))) for key in prediction.candidates]
     with torch.inference_mode():
-        word = model.word_in_context(corpus.target[[0]], corpus.sentence[[0]])
+        word = model.word_in_context(*corpus.words([0], "cpu"))
         cosines = (model.phrase(torch.from_numpy(world.texts.pooled(glosses))) @ word[0]).numpy()
     np.testing.assert_allclose(prediction.scores, 2 * cosines, atol=1e-5)
 
@@ -111,13 +149,13 @@ def test_a_word_without_candidates_is_left_unanswered(world, tmp_path):
     some[1] = replace(some[1], candidates=[])
     write_records(tmp_path / "some.parquet", TextualInstance, some)
     corpus = TextualCorpus.read([tmp_path / "some.parquet"], world.inventory, world.texts)
-    predictions = rank_words(random_model(), corpus, world.inventory, world.texts)
+    predictions = rank_words(random_model(), corpus, world.inventory)
     assert [len(p.candidates) for p in predictions] == [2, 0, 2]
 
 
 def test_a_model_folder_predicts_every_benchmark(world, tmp_path, queries_with_lost_pictures):
     model = random_model()
-    model.save_pretrained(tmp_path / "model")
+    model.write(tmp_path / "model")
     (tmp_path / "definitions.jsonl").write_text("")
     targets = [tmp_path / "out" / f"{name}.jsonl" for name in ("words", "pictures")]
     predict(
@@ -135,7 +173,7 @@ def test_a_model_folder_predicts_every_benchmark(world, tmp_path, queries_with_l
     words, pictures = (list(read_json_lines(path)) for path in targets)
     assert list(words[0]) == ["instance_id", "candidates", "scores"] and len(pictures) == 3
     corpus = TextualCorpus.read([world.textual_dev], world.inventory, world.texts)
-    assert words == [vars(p) for p in rank_words(model, corpus, world.inventory, world.texts)]
+    assert words == [vars(p) for p in rank_words(model, corpus, world.inventory)]
 
 
 # --- zero-shot
@@ -170,7 +208,7 @@ def unit(x):
 
 
 def test_zero_shot_of_a_pair_is_cosines_and_conse(world, tmp_path, classes, queries_with_lost_pictures):
-    words, pictures = zero_shot(world, tmp_path, queries_with_lost_pictures, encoder={"kind": "pair"}, classes=classes)
+    words, pictures = zero_shot(world, tmp_path, queries_with_lost_pictures, classes=classes)
 
     def gloss(synset):
         return unit(world.texts.pooled([text_id(gloss_text(synset))])[0])
@@ -192,28 +230,30 @@ def test_zero_shot_of_a_pair_is_cosines_and_conse(world, tmp_path, classes, quer
         assert prediction["scores"] == sorted(prediction["scores"], reverse=True)
 
 
-def test_zero_shot_of_a_clip_is_its_own_two_projections(world, tmp_path, monkeypatch):
-    text, image = (torch.randn(width, 12) for width in (CLIP_TOWERS.text_width, CLIP_TOWERS.image_width))
-    asked = []
-    monkeypatch.setattr(
-        "polclip.evaluation.zero_shot.clip_projections", lambda *given: asked.append(given) or (text, image)
-    )
-    encoder = {"kind": "clip", "clip_architecture": "ViT-L-14"}
-    words, pictures = zero_shot(world, tmp_path, world.dev_style, encoder=encoder, weights=tmp_path / "w.safetensors")
-    assert asked == [("ViT-L-14", str(tmp_path / "w.safetensors"))]
-    query = next(read_records(world.dev_style, VisualInstance))
-    asked_for = unit(world.texts.pooled([text_id(photo_text(query.phrase))])[0] @ text.numpy())
-    best = unit(world.pictures.pooled(pictures[0]["candidates"]) @ image.numpy()) @ asked_for
-    np.testing.assert_allclose(pictures[0]["scores"], best, atol=1e-5)
-    x = next(read_records(world.textual_dev, TextualInstance))
-    glosses = [text_id(gloss_text(world.inventory.synset_of(key))) for key in words[0]["candidates"]]
-    cosines = unit(world.texts.pooled(glosses) @ text.numpy()) @ unit(
-        world.texts.pooled([text_id(x.text)])[0] @ text.numpy()
-    )
-    np.testing.assert_allclose(words[0]["scores"], cosines, atol=1e-5)
+def test_zero_shot_of_a_clip_is_the_cosine_of_its_own_embeddings(clip_world, tmp_path, queries_with_lost_pictures):
+    words, pictures = zero_shot(clip_world, tmp_path, queries_with_lost_pictures)
+
+    def text(written):
+        return unit(clip_world.texts.pooled([text_id(written)])[0])
+
+    for prediction, x in zip(words, read_records(clip_world.textual_dev, TextualInstance), strict=True):
+        inventory = clip_world.inventory
+        scores = {key: float(text(x.text) @ text(gloss_text(inventory.synset_of(key)))) for key in x.candidates}
+        assert prediction["candidates"] == sorted(scores, key=scores.get, reverse=True)
+        np.testing.assert_allclose(prediction["scores"], sorted(scores.values(), reverse=True), atol=1e-5)
+    for prediction, query in zip(pictures, read_records(queries_with_lost_pictures, VisualInstance), strict=True):
+        for picture, score in zip(prediction["candidates"], prediction["scores"], strict=True):
+            if picture.startswith("lost"):
+                assert score == LOWEST
+            else:
+                cosine = unit(clip_world.pictures.pooled([picture])[0]) @ text(photo_text(query.phrase))
+                assert score == pytest.approx(float(cosine), abs=1e-5)
+        assert prediction["scores"] == sorted(prediction["scores"], reverse=True)
 
 
 def test_features_of_other_results_are_named(world):
-    corpus = TextualCorpus.read([world.textual_dev], world.inventory, world.texts)
     with pytest.raises(UserError, match="Delete the embeddings"):
-        rank_words(random_model(), corpus, world.inventory, FeatureStore([]))
+        TextualCorpus.read([world.textual_dev], world.inventory, FeatureStore([]))
+    corpus = TextualCorpus.read([world.textual_dev], world.inventory, world.texts)
+    with pytest.raises(UserError, match="Delete the embeddings"):  # the sentences are there, the glosses not
+        rank_words(random_model(), replace(corpus, texts=FeatureStore([])), world.inventory)

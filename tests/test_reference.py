@@ -8,8 +8,9 @@ import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP, convert_to_custom_text_state_dict
 from safetensors.torch import load_file
 
-from polclip.model.clip_polclip import ClipModelSettings, ClipPolCLIP, embed_text
-from polclip.model.polclip import Tokens
+from polclip.model.clip_polclip import ClipModelSettings, ClipPolCLIP
+from polclip.model.clip_towers import embed_text
+from polclip.model.representations import Batch, Labels, Tokens
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 AS_RELEASED = {
@@ -75,7 +76,7 @@ def released_model(numbers, **changed) -> ClipPolCLIP:
         feed_forward=sizes["fusion_feedforward"],
         **(AS_RELEASED | changed),
     )
-    model = ClipPolCLIP(clip, settings)
+    model = ClipPolCLIP(clip, settings, {})
     towers = {k.removeprefix("clip."): v for k, v in weights.items() if k.startswith("clip.")}
     given = {f"clip.{k}": v for k, v in convert_to_custom_text_state_dict(towers).items()}
     given |= {ours(k): v for k, v in weights.items() if not k.startswith(("clip.", "in.", "out."))}
@@ -90,6 +91,15 @@ def texts(tokens: torch.Tensor) -> Tokens:
     return Tokens(None, tokens, real)
 
 
+def words(numbers) -> tuple[Tokens, torch.Tensor]:
+    weights, described = numbers
+    sentences = texts(weights["in.sentence_tokens"])
+    target = torch.zeros_like(sentences.real)
+    for row, (start, end) in enumerate(described["target_spans"]):
+        target[row, start:end] = True
+    return sentences, target
+
+
 def images(model, weights) -> Tokens:
     states = model.encode_pictures(weights["in.images"])
     return Tokens(None, states, torch.ones(states.shape[:2], dtype=torch.bool))
@@ -97,13 +107,10 @@ def images(model, weights) -> Tokens:
 
 @torch.no_grad()
 def test_every_intermediate_result_equals_the_public_codes(numbers):
-    weights, described = numbers
+    weights, _ = numbers
     model = released_model(numbers)
     glosses = texts(weights["in.gloss_tokens"])
-    sentences = texts(weights["in.sentence_tokens"])
-    target = torch.zeros_like(sentences.real)
-    for row, (start, end) in enumerate(described["target_spans"]):
-        target[row, start:end] = True
+    sentences, target = words(numbers)
 
     stored = images(model, weights)
 
@@ -131,3 +138,36 @@ def test_every_intermediate_result_equals_the_public_codes(numbers):
     assert {f"out.{name}" for name in got} | {"out.losses"} == {k for k in weights if k.startswith("out.")}
     for name, value in got.items():
         torch.testing.assert_close(value, weights[f"out.{name}"], atol=1e-5, rtol=1e-5, msg=f"{name} differs")
+
+
+def test_losses_and_gradients_equal_the_public_codes(numbers):
+    weights, described = numbers
+    model = released_model(numbers)
+    sense_of_image = torch.tensor(described["gloss_of_image"])
+    gloss_of_image = torch.arange(5)[:, None] == sense_of_image[None]
+    starts = torch.tensor([start for start, _ in described["glosses_of_sentence"]])
+    gold = starts + torch.tensor(described["gold_gloss"])
+    gloss_of_context = gold[:, None] == torch.arange(5)[None]
+    batch = Batch(
+        words=words(numbers),
+        phrases=torch.zeros(0),
+        captions=texts(weights["in.caption_tokens"]),
+        glosses=[texts(weights["in.gloss_tokens"])],
+        gloss_order=torch.arange(5),
+        images=images(model, weights),
+        labels=Labels(
+            gloss_of_image=gloss_of_image,
+            gloss_of_context=gloss_of_context,
+            candidates=torch.ones_like(gloss_of_context),
+            image_of_context=gloss_of_image[gold],
+            image_of_caption=gloss_of_image,
+        ),
+        word_count=3,
+    )
+    losses = model(batch)
+    for name, expected in described["losses"].items():
+        assert getattr(losses, name).item() == pytest.approx(expected, abs=1e-5), name
+    losses.total.backward()
+    parameters = dict(model.named_parameters())
+    for name, expected in described["gradient_norms"].items():
+        assert parameters[ours(name)].grad.norm().item() == pytest.approx(expected, rel=1e-4), name

@@ -39,9 +39,9 @@ def test_the_settings_of_the_repository_are_right(paper, preset):
 
 
 def test_every_key_of_the_schema_must_be_there(paper):
-    del paper["training"]["steps"], paper["seeds"], paper["machine"]["threads"]["train"]
+    del paper["training"]["epochs"], paper["seeds"], paper["machine"]["threads"]["train"]
     message = complaint(paper)
-    assert "training.steps: missing" in message
+    assert "training.epochs: missing" in message
     assert "seeds: missing" in message
     assert "machine.threads.train: missing" in message
 
@@ -63,13 +63,13 @@ def test_every_key_is_explained_in_config_yaml_by_a_comment():
         ({"colour": "red"}, ["colour", "'red'", "unknown", "allowed: name, "]),
         ({"encoder": {"kind": "clop"}}, ["encoder.kind", "'clop'", "pair | clip", "kind: clip"]),
         ({"model": {"momentum": 1}}, ["model.momentum", "a number or null, at least 0, below 1", "momentum: 0.995"]),
-        ({"training": {"steps": "many"}}, ["training.steps", "'many'", "a whole number"]),
+        ({"training": {"epochs": "many"}}, ["training.epochs", "'many'", "a whole number"]),
         ({"seeds": [1, 1]}, ["seeds", "[1, 1]", "each item once"]),
         ({"seeds": []}, ["seeds", "[]"]),
         ({"name": "a b"}, ["name", "'a b'"]),
         ({"corpora": {"visual": {"dev": ["trial"]}}}, ["corpora.visual.dev.0", "'trial'"]),
         ({"experiments": {"main": {"model": {"widht": 1}}}}, ["experiments.main.model.widht", "did you mean width?"]),
-        ({"experiments": {"main": {"training": {"steps": 0}}}}, ["experiments.main.training.steps", "at least 1"]),
+        ({"experiments": {"main": {"training": {"epochs": 0}}}}, ["experiments.main.training.epochs", "at least 1"]),
         ({"experiments": {"x": {"baseline": "best"}}}, ["experiments.x.baseline", "random | first_sense"]),
         ({"experiments": {"a b": {}}}, ["'a b'", "cannot be a name"]),
         ({"pictures": {"styles": {"noto": {"dataset": "x"}}}}, ["pictures.styles.noto.family: missing"]),
@@ -92,7 +92,12 @@ def test_contradictions_are_refused(paper):
     overlay = {
         "corpora": {"textual": {"test": ["a/test", "b/a"]}},
         "pictures": {"styles": {"noto": style}, "dev_families": ["noto"], "test_families": ["noto", "mdi"]},
-        "experiments": {"lesk": {"baseline": "lesk", "model": {"width": 8}}},
+        "experiments": {
+            "lesk": {"baseline": "lesk", "model": {"width": 8}},
+            "bare": {"model": {"isg": False}},
+            "ready": {"checkpoint": "models/mine", "training": {"epochs": 1}},
+        },
+        "ablations": {"main": {}},
     }
     message = complaint(laid_over(paper, overlay), ["wordnet", "clip_vit_l_14"])
     assert "second benchmark `a`" in message
@@ -100,6 +105,9 @@ def test_contradictions_are_refused(paper):
     assert "'noto' is among the dev_families too" in message
     assert "pictures.styles.noto.dataset: 'noto' is no data set" in message
     assert "experiments.lesk: a baseline trains nothing" in message
+    assert "experiments.bare: fusion attends to what SIG and ISG generate" in message
+    assert "experiments.ready: a checkpoint is only evaluated; take its keys training away" in message
+    assert "ablations.main: the name is among the experiments too" in message
 
 
 def test_null_switches_an_experiment_and_a_style_off(paper):

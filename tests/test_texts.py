@@ -7,6 +7,7 @@ import pytest
 from tiny_wordnet import tiny_inventory
 
 from polclip.corpora.texts import (
+    caption_text,
     captions_of,
     class_synsets,
     collect,
@@ -96,6 +97,28 @@ def test_every_text_that_is_read_later_is_collected_once(tmp_path, inventory, co
     queries = {'A photo of "winged bat", an animal', 'A photo of "winged bat"'}
     captions = set(captions_of(mouse, inventory, ["mouse pest", "mouse rodent"]))
     assert set(table["text"]) == {"a bat flew"} | glosses | queries | captions
+
+
+def test_captions_of_the_candidate_senses_are_collected_where_they_are_wanted(tmp_path, inventory, corpora):
+    assert caption_text("look_up", inventory.synset("00000101-n")) == (
+        'A photo of "look up", a winged animal of the night (some say "a mouse with wings").'
+    )
+    collect(tmp_path / "without.parquet", inventory, **corpora)
+    collect(tmp_path / "with.parquet", inventory, **corpora, captions=corpora["textual"])
+    without, wanted = (set(pd.read_parquet(tmp_path / f"{name}.parquet")["text"]) for name in ("without", "with"))
+    said = {caption_text("bat", inventory.synset(f"0000010{k}-n")) for k in (1, 2)}
+    assert wanted - without == said | {caption_text("mouse", inventory.synset("00000104-n"))}
+
+
+def test_queries_are_collected_without_their_definitions_too_where_they_are_wanted(tmp_path, inventory, corpora):
+    query = VisualInstance("v1", "en", "bat", "baseball bat", ["p"] * 10, "p")  # v1 has a definition
+    write_records(corpora["visual"][0], VisualInstance, [query])
+    found = {}
+    for undefined in (False, True):
+        collect(tmp_path / "texts.parquet", inventory, **corpora, forms=("photo", "listed"), undefined=undefined)
+        found[undefined] = set(pd.read_parquet(tmp_path / "texts.parquet")["text"])
+    assert 'A photo of "baseball bat", an animal' in found[False]
+    assert found[True] - found[False] == {'A photo of "baseball bat"'}
 
 
 def test_the_order_of_the_corpora_does_not_change_the_file(tmp_path, inventory, corpora):

@@ -13,15 +13,15 @@ import torch
 from tiny_wordnet import tiny_inventory
 
 from polclip.corpora.texts import captions_of, gloss_text, photo_text, text_id
-from polclip.encoders.feature_store import FeatureStore, ShardWriter
+from polclip.encoders.feature_store import FeatureStore, shard_writer
 from polclip.inventory import Inventory
-from polclip.model.polclip import ModelSettings, PolCLIP, Tokens, TowerSettings
+from polclip.model.pair_polclip import PairModelSettings, PairPolCLIP, TowerSettings
+from polclip.model.representations import Tokens
 from polclip.records import Phrase, Picture, TextualInstance, VisualInstance, write_records
 
 TEXT, IMAGE, CLASSES = 16, 24, 5
-TOWERS = TowerSettings("pair", TEXT, IMAGE, TEXT, CLASSES, hidden=32, channel_dropout=0.1, dropout=0.1, members=2)
-CLIP_TOWERS = TowerSettings("clip", TEXT, IMAGE, embed=12)
-MODEL = ModelSettings(width=16, heads=2, shared_blocks=1, own_blocks=1, fusion_blocks=1, dropout=0.1)
+TOWERS = TowerSettings(TEXT, IMAGE, TEXT, CLASSES, hidden=32, channel_dropout=0.1, dropout=0.1, members=2)
+MODEL = PairModelSettings(width=16, heads=2, shared_blocks=1, own_blocks=1, fusion_blocks=1, dropout=0.1)
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class World:
     classes: list[str]  # synset ids of the image classes
 
 
-def random_model(towers: TowerSettings = TOWERS, settings: ModelSettings = MODEL, seed: int = 0) -> PolCLIP:
+def random_model(towers: TowerSettings = TOWERS, settings: PairModelSettings = MODEL, seed: int = 0) -> PairPolCLIP:
     """A model far from its start, so that every part shows in what comes out; in evaluation mode."""
     torch.manual_seed(seed)
-    model = PolCLIP(towers, settings)
+    model = PairPolCLIP(towers, settings)
     with torch.no_grad():
         for parameter in [*model.parameters(), *model.heads.buffers()]:
             parameter.copy_(torch.randn(parameter.shape) * 0.3)
@@ -69,7 +69,7 @@ class _Texts:
     """Texts to be stored, each once."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.rng, self.writer, self.seen = rng, ShardWriter(), set()
+        self.rng, self.seen, self.items = rng, set(), []
 
     def add(self, text: str, vector: np.ndarray) -> None:
         if text in self.seen:
@@ -80,7 +80,12 @@ class _Texts:
         spans = [(0, 0), *((s, s + len(word)) for s, word in zip(starts, words, strict=True)), (0, 0)]
         states = vector + 0.3 * self.rng.normal(size=(len(spans), TEXT))
         pooled = vector + 0.05 * self.rng.normal(size=TEXT)
-        self.writer.add([text_id(text)], [states], pooled[None], spans=[np.array(spans)])
+        self.items.append((text_id(text), states, pooled, np.array(spans)))
+
+    def write(self, folder: Path) -> None:
+        with shard_writer(folder) as writer:
+            for item, states, pooled, spans in self.items:
+                writer.add([item], [states], pooled[None], spans=[spans])
 
 
 def tiny_world(folder: Path, seed: int = 0, instances: int = 24, drawings: int = 8) -> World:
@@ -109,7 +114,7 @@ def tiny_world(folder: Path, seed: int = 0, instances: int = 24, drawings: int =
 
     drawn, phrases = [], []
     classes = synsets[:CLASSES]
-    writer = ShardWriter()
+    features = []
     for synset_id in synsets[:11]:
         synset = inventory.synset(synset_id)
         word = synset.lemmas[0].replace("_", " ")
@@ -123,9 +128,7 @@ def tiny_world(folder: Path, seed: int = 0, instances: int = 24, drawings: int =
                 drawn.append(Picture(picture_id, "none.png", style, style, word, synset_id, "none"))
                 states = vectors[synset_id] @ see + 0.1 * rng.normal(size=(4, IMAGE))
                 likely = np.exp(3 * np.stack([vectors[c] for c in classes]) @ vectors[synset_id])
-                writer.add(
-                    [picture_id], [states], states.mean(0)[None], class_probabilities=(likely / likely.sum())[None]
-                )
+                features.append((picture_id, states, (likely / likely.sum())[None]))
     queries = [
         VisualInstance(
             f"{phrase.sense_key}.{number}",
@@ -142,8 +145,10 @@ def tiny_world(folder: Path, seed: int = 0, instances: int = 24, drawings: int =
 
     for phrase in phrases:  # the queries in another form
         texts.add(f"{phrase.word}, of {phrase.synset_id}", 0.8 * vectors[phrase.synset_id])
-    texts.writer.write(folder / "texts")
-    writer.write(folder / "drawings")
+    texts.write(folder / "texts")
+    with shard_writer(folder / "drawings") as writer:
+        for picture_id, states, likely in features:
+            writer.add([picture_id], [states], states.mean(0)[None], class_probabilities=likely)
     corpora = {
         "textual_train": (TextualInstance, sides["train"]),
         "textual_dev": (TextualInstance, sides["dev"]),

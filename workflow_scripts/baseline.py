@@ -21,9 +21,7 @@ with rule_log(snakemake):
         text_features=given.get("text_features"),
         picture_features=given.get("picture_features"),
         forms=snakemake.params.forms,
-        classes=given.get("classes"),
-        encoder=snakemake.params.encoder,
-        weights=given.get("weights"),
+        classes=given.get("classes") or None,
     )
     for task, benchmark, instances, predictions in zip(
         tasks, snakemake.params.benchmarks, given.instances, snakemake.output.predictions, strict=True

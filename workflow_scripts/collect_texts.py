@@ -14,5 +14,7 @@ with rule_log(snakemake):
         phrases=given.phrases,
         definitions=given.definitions,
         forms=snakemake.params.forms,
+        undefined=snakemake.params.undefined,
+        captions=given.captions,
         classes=class_synsets(given.classes) if given.classes else (),
     )

@@ -9,7 +9,7 @@ from polclip.rule_log import rule_log
 
 with rule_log(snakemake), TemporaryDirectory() as unpacked:
     weights = snakemake.input.weights
-    settings = EncoderSettings(clip_weights=weights, **snakemake.params.encoder)
+    settings = EncoderSettings.of(snakemake.params.encoder, weights)
     device = choose_device(snakemake.config["machine"]["device"], snakemake.threads)
     embed_pictures(
         snakemake.input.pictures,
@@ -18,4 +18,7 @@ with rule_log(snakemake), TemporaryDirectory() as unpacked:
         snakemake.output.skipped,
         # what fits a CPU's cache is fastest there
         batch=8 if device == "cpu" else 64,
+        # beside the one that feeds the encoder
+        workers=snakemake.threads - 1,
+        described=settings.written(),
     )

@@ -9,7 +9,7 @@ from polclip.rule_log import rule_log
 
 with rule_log(snakemake), TemporaryDirectory() as unpacked:
     weights = snakemake.input.weights
-    settings = EncoderSettings(clip_weights=weights, **snakemake.params.encoder)
+    settings = EncoderSettings.of(snakemake.params.encoder, weights)
     device = choose_device(snakemake.config["machine"]["device"], snakemake.threads)
     embed_texts(
         snakemake.input.texts,
@@ -19,4 +19,5 @@ with rule_log(snakemake), TemporaryDirectory() as unpacked:
         snakemake.params.shards,
         # what fits a CPU's cache is fastest there
         batch=16 if device == "cpu" else 256,
+        described=settings.written(),
     )

@@ -1,31 +1,44 @@
-"""One experiment with one seed."""
+"""One experiment with one seed; a killed training goes on from what it saved under resources/resume/."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from polclip.devices import choose_device
-from polclip.encoders.feature_store import FeatureStore
-from polclip.inventory import Inventory
-from polclip.model.polclip import ModelSettings
+from polclip.encoders.embed import EncoderSettings
+from polclip.files import sha256
 from polclip.rule_log import rule_log
-from polclip.training.loop import TrainingSettings, train
+from polclip.settings import digest
+from polclip.training.launch import launch
+
+FILES = ("textual_train", "textual_dev", "pictures_train", "phrases", "visual_dev", "definitions")
+STORES = ("text_features", "picture_features")
 
 with rule_log(snakemake):
-    given = snakemake.input
-    train(
-        Path(snakemake.output.model).parent,
-        Inventory.read(given.senses, given.synsets),
-        FeatureStore(given.text_features),
-        FeatureStore(given.picture_features),
-        towers=given.towers,
-        textual_train=given.textual_train,
-        textual_dev=given.textual_dev,
-        pictures_train=given.pictures_train,
-        phrases=given.phrases,
-        visual_dev=given.visual_dev,
-        definitions=given.definitions_dev,
-        forms=snakemake.params.forms,
-        model=ModelSettings(**snakemake.params.model),
-        settings=TrainingSettings(**snakemake.params.training),
-        seed=int(snakemake.wildcards.seed),
-        device=choose_device(snakemake.config["machine"]["device"], snakemake.threads),
-    )
+    given, params = snakemake.input, snakemake.params
+    arguments = {
+        "folder": str(Path(snakemake.output.model).parent),
+        "senses": given.senses,
+        "synsets": given.synsets,
+        "text_features": list(given.text_features),
+        "picture_features": list(given.picture_features),
+        "textual_train": list(given.textual_train),
+        "textual_dev": list(given.textual_dev),
+        "pictures_train": list(given.pictures_train),
+        "phrases": list(given.phrases),
+        "visual_dev": list(given.visual_dev),
+        "definitions": list(given.get("definitions", [])),
+        "forms": params.forms,
+        "model": params.model,
+        "encoder": asdict(EncoderSettings.of(params.encoder, given.get("weights"))),
+        "towers": given.get("towers") or None,
+        "training": params.training,
+        "seed": int(snakemake.wildcards.seed),
+        "device": choose_device(snakemake.config["machine"]["device"], snakemake.threads),
+    }
+    # Named by all that decides the course of the training: settings, code, and what the files hold.
+    read = [name for key in FILES for name in arguments[key]]
+    read += [f"{folder}/index.parquet" for key in STORES for folder in arguments[key]]
+    read += [f"{arguments['towers']}/heads.safetensors"] if arguments["towers"] else []
+    decisive = {**arguments, "code": params.code, "files": [sha256(name) for name in read]}
+    arguments["resume"] = f"resources/resume/{digest(decisive)}"
+    launch(arguments, processes=snakemake.resources.get("gpu", 0))

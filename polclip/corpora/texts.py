@@ -35,6 +35,11 @@ def photo_text(phrase: str, definition: str | None = None) -> str:
     return f"{caption}, {definition}" if definition else caption
 
 
+def caption_text(word: str, synset: Synset) -> str:
+    """What the public code compares with pictures in training: a caption of the word with the gloss of one sense."""
+    return photo_text(word.replace("_", " "), f"{synset.gloss}.")
+
+
 def query_texts(query: VisualInstance, definition: str | None, forms: Sequence[str]) -> list[str]:
     """The texts of a visual query, of which the model takes the mean: `mouse rodent` in the forms asked for.
 
@@ -78,6 +83,8 @@ def _texts(
     phrases: Iterable[str | Path],
     definitions: dict[str, str | None],
     forms: Sequence[str],
+    undefined: bool,
+    captions: Sequence[str | Path],
     classes: Iterable[str],
 ) -> Iterator[str]:
     senses: set[str] = set()
@@ -89,12 +96,20 @@ def _texts(
     for path in visual:
         for query in read_records(path, VisualInstance):
             yield from query_texts(query, definitions.get(query.instance_id), forms)
+            if undefined:
+                yield from query_texts(query, None, forms)
     by_synset: dict[str, list[str]] = {}
     for path in phrases:
         for phrase in read_records(path, Phrase):
             by_synset.setdefault(phrase.synset_id, []).append(phrase.phrase)
+            if captions:
+                yield caption_text(phrase.word, inventory.synset(phrase.synset_id))
     for synset_id, names in by_synset.items():
         yield from captions_of(inventory.synset(synset_id), inventory, names)
+    for path in captions:
+        for instance in read_records(path, TextualInstance):
+            for key in instance.candidates:
+                yield caption_text(instance.lemma, inventory.synset_of(key))
     synsets.update(inventory.sense(key).synset_id for key in senses)
     for synset_id in synsets:
         yield gloss_text(inventory.synset(synset_id))
@@ -108,6 +123,8 @@ def collect(
     phrases: Iterable[str | Path],
     definitions: Iterable[str | Path],
     forms: Sequence[str] = ("photo",),
+    undefined: bool = False,
+    captions: Sequence[str | Path] = (),
     classes: Iterable[str] = (),
 ) -> int:
     """Write the distinct texts of the corpora to a Parquet file (text_id, text), sorted by id; return their number.
@@ -116,11 +133,24 @@ def collect(
         textual, visual, phrases: Parquet files of instances and of training phrases.
         definitions: JSON Lines files of the visual instances' definitions.
         forms: of the visual instances' texts.
+        undefined: with those texts as they are without their definitions, for an ablation.
+        captions: Parquet files of textual instances, of whose candidate senses captions are wanted; then of the
+            phrases too.
         classes: synset ids of the image classifier's classes.
     """
     texts = {
         text_id(text): text
-        for text in _texts(inventory, textual, visual, phrases, read_definitions(definitions), forms, classes)
+        for text in _texts(
+            inventory,
+            textual,
+            visual,
+            phrases,
+            read_definitions(definitions),
+            forms,
+            undefined,
+            captions,
+            classes,
+        )
     }
     write_parquet(output, ({"text_id": key, "text": texts[key]} for key in sorted(texts)), SCHEMA)
     return len(texts)

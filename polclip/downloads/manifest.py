@@ -58,6 +58,7 @@ class Dataset:
     size: int | None = None
     sha256: str | None = None
     page: str = ""
+    pictures: int = 0  # that are embedded, where their number is known beforehand
 
 
 def read_manifest(path: str | Path, schema: str | Path | None = None) -> dict[str, Dataset]:

@@ -1,4 +1,11 @@
-"""The two towers of a CLIP from open_clip, by name and weights (a tag, a local file or a hub folder)."""
+"""The two towers of any CLIP of open_clip: by name and weights (a tag or a local file), or a whole local folder.
+
+A text is stored as its token ids, since the text tower is trained. A picture is stored as what its frozen blocks
+make of it: the states of all its tokens before the final norm.
+"""
+
+import contextlib
+import difflib
 
 import numpy as np
 import torch
@@ -6,56 +13,96 @@ from PIL import Image
 
 from polclip.encoders.interface import EncodedImages, EncodedTexts
 from polclip.errors import UserError
+from polclip.model.clip_towers import ImageTop, check_towers, embed_text, image_states
+from polclip.model.representations import Tokens
 
 NEAR = 16  # bytes to look ahead for a token: white space, or the rest of an entity such as &quot;
 
 
 def load_clip(architecture: str, weights: str, device: str = "cpu"):
-    """Load a CLIP without executing code; returns the model, its preprocessing and its tokenizer."""
+    """Load a CLIP without executing code; returns the model (towers `visual` and `text`) and its preprocessing.
+
+    Args:
+        architecture: a name of open_clip, or local-dir: and a folder with open_clip_config.json.
+        weights: a tag of open_clip, a local file, or "" for those in the folder.
+    """
     import open_clip  # here, since its import takes seconds and a pair of towers does without
 
+    clip_config(architecture)
+    if architecture.startswith("local-dir:") and weights:
+        raise UserError(
+            f'encoder.clip_architecture: {architecture!r} brings its weights along; write encoder.clip_weights: "".'
+        )
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
-            architecture, pretrained=weights, device=device, weights_only=True
+            architecture, pretrained=weights or None, device=device, force_custom_text=True, weights_only=True
         )
-        return model.eval(), preprocess, open_clip.get_tokenizer(architecture)
     except Exception as error:  # open_clip and the hub client raise many kinds
         raise UserError(
             f"The CLIP {architecture!r} with weights {weights!r} could not be loaded ({error}). Give "
             "`encoder.clip_weights` a file on this disk, or run once where the model hub can be reached."
         ) from error
+    check_towers(model)
+    return model.eval(), preprocess
 
 
-def clip_projections(architecture: str, weights: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """A CLIP's two projections into its joint space: text [width, embed] and image [width, embed]."""
-    model, _, _ = load_clip(architecture, weights)
-    return model.text_projection.detach().clone(), model.visual.proj.detach().clone()
+def clip_config(architecture: str) -> dict:
+    """What open_clip builds the architecture from; UserError for a name it does not know."""
+    import open_clip
+
+    try:
+        config = open_clip.get_model_config(architecture)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The CLIP {architecture!r} has no open_clip_config.json that can be read ({error})."
+        ) from error
+    if config is None:
+        near = difflib.get_close_matches(architecture, open_clip.list_models(), 3)
+        raise UserError(
+            f"encoder.clip_architecture: open_clip knows no {architecture!r}; "
+            f"near it: {', '.join(near) or 'ViT-B-32, ViT-L-14-quickgelu, ViT-H-14'}."
+        )
+    return config
+
+
+def bytes_per_picture(architecture: str, grid: int | None) -> int:
+    """What is stored of one picture: its tokens' states in 16 bit, and its embedding."""
+    config = clip_config(architecture)
+    vision = config["vision_cfg"]
+    side = grid or vision["image_size"] // vision["patch_size"]
+    return 2 * ((side**2 + 1) * vision["width"] + config["embed_dim"])
 
 
 class ClipTextEncoder:
-    """Text tower: states after the final norm; the pooled state is the one at end-of-text."""
+    """A CLIP's tokenizer, and its text tower as it comes: token ids, and the pretrained embedding of the whole text."""
 
-    def __init__(self, model: torch.nn.Module, tokenizer, device: str = "cpu") -> None:
-        self.model, self.tokenizer, self.device = model, tokenizer, device
-        self.width: int = model.ln_final.normalized_shape[0]
+    def __init__(self, model: torch.nn.Module, architecture: str, device: str = "cpu") -> None:
+        import open_clip
+
+        self.text, self.device = model.text, device
+        self.tokenizer = open_clip.get_tokenizer(architecture)
 
     @torch.inference_mode()
     def __call__(self, texts: list[str]) -> EncodedTexts:
-        # open_clip's tokenizer keeps end-of-text when it cuts a text; padding is 0 behind end-of-text.
-        tokens = self.tokenizer(texts)
-        ends = tokens.argmax(-1)
-        tokens = tokens[:, : int(ends.max()) + 1].to(self.device)
-        states = self.model.token_embedding(tokens) + self.model.positional_embedding[: tokens.shape[1]]
-        mask = self.model.attn_mask[: tokens.shape[1], : tokens.shape[1]]
-        states = self.model.ln_final(self.model.transformer(states, attn_mask=mask)).float().cpu().numpy()
-        return EncodedTexts(
-            states=[row[: end + 1] for row, end in zip(states, ends, strict=True)],
-            spans=[
-                self._spans(text, row[: end + 1].tolist())
-                for text, row, end in zip(texts, tokens.cpu(), ends, strict=True)
-            ],
-            pooled=states[np.arange(len(texts)), ends],
-        )
+        encoded = [self._tokens_and_spans(text) for text in texts]
+        tokens = [ids for ids, _ in encoded]
+        longest = max(map(len, tokens))
+        real = torch.arange(longest)[None] < torch.tensor([[len(ids)] for ids in tokens])
+        padded = torch.tensor([np.pad(ids, (0, longest - len(ids))).tolist() for ids in tokens])
+        with half_precision(self.device):
+            _, pooled = embed_text(self.text, Tokens(None, padded.to(self.device), real.to(self.device)))
+        return EncodedTexts(tokens, [spans for _, spans in encoded], pooled.float().cpu().numpy())
+
+    def _tokens_and_spans(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        fast = getattr(self.tokenizer, "tokenizer", None)
+        if fast is not None:  # one of transformers'
+            length = self.tokenizer.context_length
+            batch = fast(text, truncation=True, max_length=length, return_offsets_mapping=True)
+            return np.array(batch["input_ids"], np.int32), np.array(batch["offset_mapping"], np.int32)
+        # open_clip's own keeps end-of-text when it cuts a text; behind it are zeros.
+        tokens = self.tokenizer([text])[0].numpy()
+        tokens = tokens[: tokens.argmax() + 1].astype(np.int32)
+        return tokens, self._spans(text, tokens.tolist())
 
     def _spans(self, text: str, tokens: list[int]) -> np.ndarray:
         """Characters of each token, found by walking through the text's bytes; (0, 0) at both ends.
@@ -80,15 +127,54 @@ class ClipTextEncoder:
 
 
 class ClipImageEncoder:
-    """Image tower: all tokens after the final norm, CLS first; the pooled state is CLS."""
+    """A CLIP's image tower: the states behind its frozen blocks, and the pretrained embedding of the whole picture.
 
-    def __init__(self, model: torch.nn.Module, preprocess, device: str = "cpu") -> None:
-        self.model, self.preprocess, self.device = model, preprocess, device
-        self.width: int = model.visual.ln_post.normalized_shape[0]
+    Args:
+        trainable_blocks: the last so many, before which the states are taken.
+        grid: the patches are averaged to grid x grid; None keeps them all.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        preprocess,
+        device: str = "cpu",
+        trainable_blocks: int = 0,
+        grid: int | None = None,
+    ) -> None:
+        self.visual, self.device, self.grid = model.visual, device, grid
+        # open_clip's steps: to size and RGB, to a tensor between 0 and 1, normalized.
+        *self.to_size, _, self.normalize = preprocess.transforms
+        self.frozen = len(self.visual.transformer.resblocks) - trainable_blocks
+        self.top = ImageTop(self.visual, self.frozen)
+        tokens, width = self.visual.positional_embedding.shape
+        tokens = tokens if grid is None else grid**2 + 1
+        self.bytes_per_picture = 2 * (tokens * width + self.visual.proj.shape[1])
+
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """A picture in the tower's size, [3, h, w] whole numbers: a quarter of what normalized ones would take."""
+        for transform in self.to_size:
+            image = transform(image)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     @torch.inference_mode()
-    def __call__(self, images: list[Image.Image]) -> EncodedImages:
-        batch = torch.stack([self.preprocess(image) for image in images]).to(self.device)
-        visual = self.model.visual
-        states = visual.ln_post(visual.transformer(visual._embeds(batch))).float().cpu().numpy()
-        return EncodedImages(states, states[:, 0], None)
+    def __call__(self, prepared: torch.Tensor) -> EncodedImages:
+        pixels = self.normalize(prepared.to(self.device, non_blocking=True).float() / 255)
+        with half_precision(self.device):
+            states = image_states(self.visual, pixels, self.frozen)
+            _, pooled = self.top(states)
+        if self.grid is not None:
+            states = torch.cat([states[:, :1], pooled_grid(states[:, 1:], self.grid)], 1)
+        return EncodedImages(states.half().cpu().numpy(), pooled.float().cpu().numpy(), None)
+
+
+def pooled_grid(patches: torch.Tensor, grid: int) -> torch.Tensor:
+    """Patches [b, side * side, w] averaged to [b, grid * grid, w]."""
+    side = round(patches.shape[1] ** 0.5)
+    square = patches.transpose(1, 2).reshape(len(patches), -1, side, side).float()
+    return torch.nn.functional.adaptive_avg_pool2d(square, grid).flatten(2).transpose(1, 2)
+
+
+def half_precision(device: str):
+    """16-bit arithmetic on GPUs, whose results are stored in 16 bit anyway; CPUs are no faster with it."""
+    return torch.autocast("cuda", torch.float16) if str(device).startswith("cuda") else contextlib.nullcontext()

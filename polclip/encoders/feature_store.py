@@ -1,19 +1,22 @@
-"""Frozen features on disk: memory-mapped 16-bit arrays, a folder a shard, rows found by id.
+"""Features on disk: memory-mapped 16-bit arrays, a folder a shard, rows found by id.
 
 A shard folder holds `index.parquet` (id, first row of its states, number of states), `states.npy`
-[rows, width], `pooled.npy` [items, width] and, where the encoder gives them, `spans.npy` [rows, 2] and
-`class_probabilities.npy` [items, classes].
+[rows, width] (or [rows] token ids, of a text tower that is trained), `pooled.npy` [items, width] and, where the
+encoder gives them, `spans.npy` [rows, 2] and `class_probabilities.npy` [items, classes]; `encoder.json` says what
+they were made with.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 
 from polclip.errors import UserError
-from polclip.files import complete_or_absent
+from polclip.files import complete_or_absent, read_json, write_json
 
 OPTIONAL = ("spans", "class_probabilities")
 
@@ -23,20 +26,44 @@ def shard_of(item_id: str, shards: int) -> int:
     return int.from_bytes(hashlib.sha256(item_id.encode()).digest()[:8], "big") % shards
 
 
-class ShardWriter:
-    """Collects encoded batches of one shard and writes them together at the end."""
+@contextmanager
+def shard_writer(folder: str | Path, described: Mapping | None = None) -> Iterator["ShardWriter"]:
+    """A writer of one shard, whose folder appears when all is written.
 
-    def __init__(self) -> None:
+    described: what the features are made with, kept as `encoder.json`.
+    """
+    with complete_or_absent(folder) as temporary:
+        temporary.mkdir()
+        with ExitStack() as files:
+            writer = ShardWriter(temporary, files)
+            yield writer
+            writer.finish()
+        write_json(temporary / "encoder.json", dict(described or {}))
+
+
+class ShardWriter:
+    """Writes encoded batches as they come, so that a shard may be larger than the memory."""
+
+    def __init__(self, folder: Path, files: ExitStack) -> None:
+        self.folder, self.files = folder, files
         self.ids: list[str] = []
         self.lengths: list[int] = []
-        self.arrays: dict[str, list[np.ndarray]] = {}
+        self.arrays: dict[str, _GrowingArray] = {}
 
-    def add(self, ids: Sequence[str], states: Iterable[np.ndarray], pooled: np.ndarray, **optional: object) -> None:
-        """Add a batch: `states` is one [tokens, width] array an item; `spans` likewise; the rest [items, ...]."""
-        states = list(states)
+    def add(self, ids: Sequence[str], states: Sequence[np.ndarray], pooled: np.ndarray, **optional: object) -> None:
+        """Add a batch.
+
+        Args:
+            states: [tokens, width] an item, or all in one [items, tokens, width]; or [tokens] ids an item.
+            pooled: [items, width].
+            optional: `spans`, [tokens, 2] an item, and `class_probabilities`, [items, classes].
+        """
         self.ids += list(ids)
         self.lengths += [len(state) for state in states]
-        self._append("states", np.concatenate(states).astype(np.float16))
+        # One array of items of one length is joined without a copy.
+        whole = isinstance(states, np.ndarray) and states.ndim == 3
+        joined = states.reshape(-1, states.shape[-1]) if whole else np.concatenate(states)
+        self._append("states", joined.astype(np.int32 if joined.ndim == 1 else np.float16, copy=False))
         self._append("pooled", pooled.astype(np.float16))
         if (spans := optional.get("spans")) is not None:
             self._append("spans", np.concatenate(list(spans)).astype(np.int32))
@@ -44,16 +71,37 @@ class ShardWriter:
             self._append("class_probabilities", np.asarray(probabilities, dtype=np.float16))
 
     def _append(self, name: str, array: np.ndarray) -> None:
-        self.arrays.setdefault(name, []).append(array)
+        if name not in self.arrays:
+            file = self.files.enter_context((self.folder / f"{name}.npy").open("wb"))
+            self.arrays[name] = _GrowingArray(file, array)
+        self.arrays[name].append(array)
 
-    def write(self, folder: str | Path) -> None:
-        starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]]) if self.ids else []
+    def finish(self) -> None:
+        for array in self.arrays.values():
+            array.write_head()
+        starts = np.cumsum([0, *self.lengths])[:-1]
         index = pd.DataFrame({"id": self.ids, "start": starts, "length": self.lengths})
-        with complete_or_absent(folder) as temporary:
-            temporary.mkdir()
-            index.to_parquet(temporary / "index.parquet", index=False)
-            for name, parts in self.arrays.items():
-                np.save(temporary / f"{name}.npy", np.concatenate(parts))
+        index.to_parquet(self.folder / "index.parquet", index=False)
+
+
+class _GrowingArray:
+    """An .npy file that rows are appended to: numpy leaves room in its head for the number of rows to grow."""
+
+    def __init__(self, file: BinaryIO, like: np.ndarray) -> None:
+        self.file, self.like, self.rows = file, like[:0], 0
+        self.write_head()
+
+    def append(self, array: np.ndarray) -> None:
+        self.file.write(np.ascontiguousarray(array).data)
+        self.rows += len(array)
+
+    def write_head(self) -> None:
+        shape = (self.rows, *self.like.shape[1:])
+        self.file.seek(0)
+        np.lib.format.write_array_header_1_0(
+            self.file, np.lib.format.header_data_from_array_1_0(self.like) | {"shape": shape}
+        )
+        self.file.seek(0, 2)
 
 
 class FeatureStore:
@@ -61,6 +109,8 @@ class FeatureStore:
 
     def __init__(self, folders: Sequence[str | Path]) -> None:
         self.shards: list[dict[str, np.ndarray]] = []
+        told = [Path(folder, "encoder.json") for folder in folders]
+        self.described: list[dict] = [read_json(path) if path.exists() else {} for path in told]
         self.place: dict[str, tuple[int, int, int, int]] = {}  # id -> shard, item, first state, states
         for shard, folder in enumerate(map(Path, folders)):
             index = pd.read_parquet(folder / "index.parquet")
@@ -86,8 +136,9 @@ class FeatureStore:
             ) from None
 
     @property
-    def width(self) -> int:
-        return next(s["states"].shape[1] for s in self.shards if "states" in s)
+    def holds_tokens(self) -> bool:
+        """Whether texts are kept as token ids, for a text tower that is trained."""
+        return any(shard["states"].ndim == 1 for shard in self.shards if "states" in shard)
 
     @property
     def has_classes(self) -> bool:
@@ -95,7 +146,7 @@ class FeatureStore:
         return any("class_probabilities" in shard for shard in self.shards)
 
     def states(self, item_id: str) -> np.ndarray:
-        """Token states of one item, [tokens, width], 16 bit."""
+        """Token states of one item, [tokens, width], 16 bit; or its token ids [tokens]."""
         shard, _, start, length = self._find(item_id)
         return self.shards[shard]["states"][start : start + length]
 
@@ -105,10 +156,14 @@ class FeatureStore:
         return self.shards[shard]["spans"][start : start + length]
 
     def padded(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """States of several items padded to the longest, [items, tokens, width], and what is real, [items, tokens]."""
+        """States of several items padded to the longest, and what is real, [items, tokens].
+
+        The states are [items, tokens, width] in 16 bit as stored, or token ids [items, tokens].
+        """
         rows = [self.states(item_id) for item_id in ids]
         longest = max(map(len, rows))
-        padded = np.zeros((len(rows), longest, self.width), dtype=np.float32)
+        kind = np.int64 if self.holds_tokens else np.float16
+        padded = np.zeros((len(rows), longest, *rows[0].shape[1:]), dtype=kind)
         real = np.zeros((len(rows), longest), dtype=bool)
         for k, row in enumerate(rows):
             padded[k, : len(row)] = row

@@ -3,13 +3,14 @@
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 
 
 class EncodedTexts(NamedTuple):
     """A batch of `n` encoded texts; text `k` has `t_k` tokens, padding removed."""
 
-    states: list[np.ndarray]  # n arrays [t_k, width], the last hidden states
+    states: list[np.ndarray]  # n arrays [t_k, width], the last hidden states; or [t_k] token ids of a trained tower
     spans: list[np.ndarray]  # n arrays [t_k, 2], characters of each token (start, end); (0, 0) for special tokens
     pooled: np.ndarray  # [n, width], the state that stands for the whole text
 
@@ -23,12 +24,13 @@ class EncodedImages(NamedTuple):
 
 
 class TextEncoder(Protocol):
-    width: int
-
     def __call__(self, texts: list[str]) -> EncodedTexts: ...
 
 
 class ImageEncoder(Protocol):
-    width: int
+    bytes_per_picture: int  # what is stored of one
 
-    def __call__(self, images: list[Image.Image]) -> EncodedImages: ...
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """A picture in RGB as the encoder reads it; runs beside the encoder, in processes of its own."""
+
+    def __call__(self, prepared: torch.Tensor) -> EncodedImages: ...

@@ -37,7 +37,6 @@ class HuggingFaceTextEncoder:
         self.model.eval().to(device)
         self.device = device
         self.longest = longest
-        self.width: int = self.model.config.hidden_size
 
     @torch.inference_mode()
     def __call__(self, texts: list[str]) -> EncodedTexts:
@@ -80,8 +79,6 @@ class EfficientNetLite0:
     The pooled state is the mean over all patches. Pixels are scaled to (x - 127) / 128, as in training.
     """
 
-    width = 1280
-
     def __init__(self, weights: str | Path, device: str = "cpu", grid: int = 4) -> None:
         import timm  # here: the text tower does without
 
@@ -101,11 +98,15 @@ class EfficientNetLite0:
         self.model.to(device, memory_format=torch.channels_last)
         self.device = device
         self.grid = grid
+        self.bytes_per_picture = 2 * (grid**2 * 1280 + 1280 + 1000)
+
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """A picture as [3, 224, 224] whole numbers."""
+        return torch.from_numpy(np.array(image.resize((224, 224)))).permute(2, 0, 1)
 
     @torch.inference_mode()
-    def __call__(self, images: list[Image.Image]) -> EncodedImages:
-        pixels = np.stack([np.asarray(image.convert("RGB").resize((224, 224))) for image in images])
-        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+    def __call__(self, prepared: torch.Tensor) -> EncodedImages:
+        batch = prepared.to(self.device).float()
         batch = ((batch - 127) / 128).contiguous(memory_format=torch.channels_last)
         maps = self.model.forward_features(batch)  # [n, 1280, 7, 7]
         pooled = maps.mean((2, 3))

@@ -12,12 +12,12 @@ from polclip.errors import UserError
 from polclip.files import write_json_lines
 from polclip.inventory import Inventory
 from polclip.model.blocks import unit
-from polclip.model.polclip import PolCLIP
+from polclip.model.polclip import PolCLIP, read_model
 from polclip.records import Prediction, VisualInstance
 from polclip.training.batches import represent_glosses
-from polclip.training.corpora import TextualCorpus, gloss_ids, read_queries, tokens_of
+from polclip.training.corpora import TextualCorpus, gloss_ids, read_queries, tokens_of, whole_texts
 
-PICTURES_AT_ONCE = 64
+AT_ONCE = 64
 LOWEST = -4.0  # below any sum of two cosines
 
 
@@ -32,7 +32,6 @@ def rank_words(
     model: PolCLIP,
     corpus: TextualCorpus,
     inventory: Inventory,
-    texts: FeatureStore,
     rows: np.ndarray | None = None,
 ) -> list[Prediction]:
     """Rank the candidate senses of textual instances by e_w . (g + m_g); each distinct gloss is run once."""
@@ -40,8 +39,13 @@ def rank_words(
     used = np.unique(np.concatenate([corpus.candidates[k] for k in rows]))
     place = np.full(len(corpus.synsets), -1)
     place[used] = np.arange(len(used))
-    glosses = represent_glosses(model, texts, gloss_ids(inventory, [corpus.synsets[k] for k in used])).matched
-    words = model.word_in_context(*corpus.rows(rows, model.device))
+    glosses = represent_glosses(model, corpus.texts, gloss_ids(inventory, [corpus.synsets[k] for k in used])).matched
+    words = torch.cat(
+        [
+            model.word_in_context(*corpus.words(rows[start : start + AT_ONCE], model.device))
+            for start in range(0, len(rows), AT_ONCE)
+        ]
+    )
     predictions = []
     for word, k in zip(words, rows, strict=True):
         scores = (glosses[place[corpus.candidates[k]]] @ word).cpu().numpy()
@@ -63,12 +67,17 @@ def rank_queries(
     place = {picture_id: k for k, picture_id in enumerate(ids)}
     images = torch.cat(
         [
-            model.image(tokens_of(pictures, ids[k : k + PICTURES_AT_ONCE], model.device)).matched
-            for k in range(0, len(ids), PICTURES_AT_ONCE)
+            model.image(tokens_of(pictures, ids[k : k + AT_ONCE], model.device)).matched
+            for k in range(0, len(ids), AT_ONCE)
         ]
     )
     asked = [text for _, of_query in queries for text in of_query]
-    each = model.phrase(torch.from_numpy(texts.pooled(asked)).to(model.device))
+    each = torch.cat(
+        [
+            model.phrase(whole_texts(texts, asked[start : start + AT_ONCE], model.device))
+            for start in range(0, len(asked), AT_ONCE)
+        ]
+    )
     phrases = unit(each.view(len(queries), -1, each.shape[1]).mean(1))
     predictions = []
     for phrase, (query, _) in zip(phrases, queries, strict=True):
@@ -99,11 +108,11 @@ def predict(
         definitions: JSON Lines files with the definitions of the visual instances.
         forms: of their texts, see `query_texts`.
     """
-    loaded = PolCLIP.from_pretrained(model).to(device)
+    loaded = read_model(model).to(device)
     known = read_definitions(definitions)
     for task, source, target in zip(tasks, instances, predictions, strict=True):
         if task == "textual":
-            ranking = rank_words(loaded, TextualCorpus.read([source], inventory, texts), inventory, texts)
+            ranking = rank_words(loaded, TextualCorpus.read([source], inventory, texts), inventory)
         else:
             ranking = rank_queries(loaded, read_queries([source], known, forms), texts, pictures)
         write_json_lines(target, map(vars, ranking))

@@ -1,7 +1,7 @@
 """Zero-shot: the towers as they come, without any training by this project.
 
 A pair: texts by the cosine of their pooled states; pictures by ConSE (Norouzi et al. 2014), the class embeddings
-averaged by the image classifier's probabilities. A CLIP: its own two projections.
+averaged by the image classifier's probabilities. A CLIP: its own embeddings.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from polclip.corpora.texts import class_synsets, read_definitions
-from polclip.encoders.clip import clip_projections
 from polclip.encoders.feature_store import FeatureStore
 from polclip.evaluation.predict import LOWEST, ranked
 from polclip.inventory import Inventory
@@ -24,43 +23,35 @@ class ZeroShot:
     """Texts and pictures in one space, without training.
 
     Args:
-        encoder: `kind` (pair or clip) and, for a CLIP, `clip_architecture`.
-        classes: archive that names the classes of a pair's image tower.
-        weights: the CLIP's weights.
+        classes: archive that names the classes of a pair's image tower; None for a CLIP, whose features are stored
+            as its embeddings.
     """
 
     def __init__(
         self,
-        encoder: dict,
         inventory: Inventory,
         texts: FeatureStore,
         pictures: FeatureStore,
         classes: str | Path | None,
-        weights: str | Path | None,
     ) -> None:
         self.inventory, self.texts, self.pictures = inventory, texts, pictures
-        if encoder["kind"] == "clip":
-            self.projections = clip_projections(encoder["clip_architecture"], str(weights))
-        else:
-            self.projections = None
-            self.concepts = class_embeddings(inventory, texts, class_synsets(classes))
+        self.concepts = class_embeddings(inventory, texts, class_synsets(classes)) if classes else None
 
     def text(self, ids: list[str]) -> torch.Tensor:
         """Unit vectors of texts [n, d]."""
-        pooled = torch.from_numpy(self.texts.pooled(ids))
-        return unit(pooled if self.projections is None else pooled @ self.projections[0])
+        return unit(torch.from_numpy(self.texts.pooled(ids)))
 
     def image(self, ids: list[str]) -> torch.Tensor:
         """Unit vectors of pictures [n, d]."""
-        if self.projections is None:
-            return unit(torch.from_numpy(self.pictures.class_probabilities(ids)) @ self.concepts)
-        return unit(torch.from_numpy(self.pictures.pooled(ids)) @ self.projections[1])
+        if self.concepts is None:
+            return unit(torch.from_numpy(self.pictures.pooled(ids)))
+        return unit(torch.from_numpy(self.pictures.class_probabilities(ids)) @ self.concepts)
 
     def words(self, instances: str | Path) -> Iterator[Prediction]:
         """Candidate senses by the cosine of sentence and gloss."""
         corpus = TextualCorpus.read([instances], self.inventory, self.texts)
         glosses = self.text(gloss_ids(self.inventory, corpus.synsets))
-        sentences = unit(corpus.sentence if self.projections is None else corpus.sentence @ self.projections[0])
+        sentences = self.text(corpus.text_ids)
         for instance, sentence, places in zip(corpus.instances, sentences, corpus.candidates, strict=True):
             yield ranked(instance.instance_id, instance.candidates, (glosses[places] @ sentence).numpy())
 

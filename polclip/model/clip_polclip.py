@@ -6,7 +6,7 @@ blocks want as many as a text has), w the text tower's width, v the image tower'
 
 import copy
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
@@ -16,18 +16,20 @@ from polclip.errors import UserError
 from polclip.model.blocks import masked_mean, unit
 from polclip.model.clip_towers import (
     ImageTop,
+    build_clip,
     check_towers,
+    embed_text,
     image_states,
     is_bidirectional,
     project_text,
     run_blocks,
     text_blocks,
-    text_pooled,
     text_states,
     text_width,
     through_last_text_blocks,
 )
-from polclip.model.polclip import Represented, Tokens
+from polclip.model.polclip import PolCLIP
+from polclip.model.representations import Represented, Tokens
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,6 @@ class ClipModelSettings:
     temperature: float | None = 0.07  # where a learned one starts; None (public code): raw cosines
     learn_temperature: bool = True
     recompute: bool = False  # gradient checkpointing: a third more computing for a fraction of the memory
-
-
-def embed_text(text: nn.Module, tokens: Tokens, recompute: bool = False) -> tuple[Tensor, Tensor]:
-    """Token ids [b, t] -> states after the final norm [b, t, w] and the text's embedding [b, d]."""
-    states = text_states(text, tokens.states, tokens.real, recompute)
-    return states, unit(project_text(text, text_pooled(text, states, tokens.real)))
 
 
 def _all_real(x: Tensor) -> Tensor:
@@ -104,17 +100,30 @@ class CrossFusion(nn.Module):
         return unit(self.norm(x[:, 0] if self.pooling == "first" else masked_mean(x, real)))
 
 
-class ClipPolCLIP(nn.Module):
-    """The paper's PolCLIP. Texts come as token ids; images as the states behind the image tower's frozen blocks."""
+class ClipPolCLIP(PolCLIP):
+    """The paper's PolCLIP. Texts come as token ids; images as the states behind the image tower's frozen blocks.
 
-    def __init__(self, clip: nn.Module, settings: ClipModelSettings) -> None:
+    Args:
+        clip: a CLIP of open_clip with its towers as `visual` and `text`.
+        clip_config: what it is built from, see `build_clip`.
+        image_tokens: those that are stored of a picture, CLS among them; None: as many as the tower has.
+    """
+
+    pretrained = ("clip.",)
+
+    def __init__(
+        self, clip: nn.Module, settings: ClipModelSettings, clip_config: dict, image_tokens: int | None = None
+    ) -> None:
         super().__init__()
         check_towers(clip)
-        self.clip, self.settings = clip, settings
+        self.clip, self.settings, self.clip_config = clip, settings, clip_config
+        self.wants_captions = settings.w2i_text == "caption"
         text, visual = clip.text, clip.visual
         self._refuse_contradictions()
         width, image_width = text_width(text), visual.ln_post.normalized_shape[0]
-        embed, image_tokens = visual.proj.shape[1], visual.positional_embedding.shape[0]
+        self.several_positives = settings.several_positives
+        self.embed = embed = visual.proj.shape[1]
+        self.image_token_count = image_tokens or visual.positional_embedding.shape[0]
         activation = QuickGELU if isinstance(visual.transformer.resblocks[0].mlp.gelu, QuickGELU) else nn.GELU
 
         def linear(inputs: int, outputs: int) -> nn.Module:
@@ -128,7 +137,7 @@ class ClipPolCLIP(nn.Module):
             self.to_image = nn.Linear(width, image_width)
         if settings.isg:
             positions = settings.image_positions
-            self.to_positions = None if positions is None else nn.Linear(image_tokens, positions)
+            self.to_positions = None if positions is None else nn.Linear(self.image_token_count, positions)
             self.read_image = linear(embed, width)
             self.to_text = nn.Linear(width, width)
         if settings.fusion:
@@ -189,15 +198,6 @@ class ClipPolCLIP(nn.Module):
     def image_top(self) -> ImageTop:
         """The trained end of the image tower; its modules are the tower's own."""
         return ImageTop(self.clip.visual, self.cut)
-
-    @property
-    def device(self) -> torch.device:
-        return self.log_scale.device
-
-    @property
-    def scale(self) -> Tensor:
-        """1 / temperature, kept at most 100."""
-        return self.log_scale.exp().clamp(max=100)
 
     def word_in_context(self, sentences: Tokens, target: Tensor) -> Tensor:
         """e_w [C, d] from the token ids of sentences [C, t] and which of them are the target's, [C, t]."""
@@ -272,6 +272,19 @@ class ClipPolCLIP(nn.Module):
         if self.momentum is not None:
             self.momentum.follow(self)
 
+    def description(self) -> dict:
+        return {
+            "kind": "clip",
+            "clip": self.clip_config,
+            "image_tokens": self.image_token_count,
+            "model": asdict(self.settings),
+        }
+
+    @classmethod
+    def from_description(cls, config: dict) -> "ClipPolCLIP":
+        settings = ClipModelSettings(**config["model"])
+        return cls(build_clip(config["clip"]), settings, config["clip"], config["image_tokens"])
+
     @property
     def _text(self) -> nn.Module:
         return self.clip.text
@@ -308,3 +321,6 @@ class MomentumTowers(nn.Module):
     def image(self, tokens: Tokens) -> Tensor:
         """image_m [I, d]."""
         return self.image_top(tokens.states)[1]
+
+    def train(self, mode: bool = True) -> "MomentumTowers":
+        return super().train(False)  # the target is never dropped out

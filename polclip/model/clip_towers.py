@@ -9,6 +9,18 @@ from torch.utils.checkpoint import checkpoint
 
 from polclip.errors import UserError
 from polclip.model.blocks import masked_mean, unit
+from polclip.model.representations import Tokens
+
+
+def build_clip(config: dict) -> torch.nn.Module:
+    """A CLIP of the architecture that open_clip's configuration describes, its weights not yet loaded."""
+    from open_clip.model import CustomTextCLIP
+
+    text = config["text_cfg"]
+    if text.get("hf_model_name"):
+        config = config | {"text_cfg": text | {"hf_model_pretrained": False}}
+    keys = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
+    return CustomTextCLIP(**{key: config[key] for key in keys if key in config})
 
 
 def is_bidirectional(text: nn.Module) -> bool:
@@ -86,6 +98,12 @@ def project_text(text: nn.Module, x: Tensor) -> Tensor:
         return text.proj(x)
     projection = text.text_projection
     return projection(x) if isinstance(projection, nn.Module) else x @ projection
+
+
+def embed_text(text: nn.Module, tokens: Tokens, recompute: bool = False) -> tuple[Tensor, Tensor]:
+    """Token ids [b, t] -> states after the final norm [b, t, w] and the text's embedding [b, d]."""
+    states = text_states(text, tokens.states, tokens.real, recompute)
+    return states, unit(project_text(text, text_pooled(text, states, tokens.real)))
 
 
 def text_blocks(text: nn.Module) -> nn.ModuleList:

@@ -1,7 +1,7 @@
-"""Heads over frozen towers: from a tower's states to unit vectors of the joint space [n, embed].
+"""Heads over a pair of frozen towers: from a tower's states to unit vectors of the joint space [n, embed].
 
-Two unimodal towers are not a CLIP. `align_towers` trains these heads into the stand-in for one (a residual map
-for texts, a map plus the picture's concept vector for images); for a CLIP they are its own projections.
+Two unimodal towers are not a CLIP. `align_towers` trains these heads into the stand-in for one: a residual map
+for texts, a map plus the picture's concept vectors for images.
 """
 
 import torch
@@ -106,14 +106,3 @@ class _ImageMap(nn.Module):
 
     def forward(self, pooled: Tensor, classes: Tensor, concept: Tensor) -> Tensor:
         return unit(unit(self.from_state(pooled)) + unit(self.from_classes(classes)) + self.concept_weight * concept)
-
-
-class ProjectionHead(nn.Module):
-    """A CLIP's own projection: pooled [n, width] -> unit(x W) [n, embed]. Further arguments are not used."""
-
-    def __init__(self, projection: Tensor) -> None:
-        super().__init__()
-        self.projection = nn.Parameter(projection.clone())
-
-    def forward(self, pooled: Tensor, *_: Tensor | None) -> Tensor:
-        return unit(pooled @ self.projection)

@@ -1,9 +1,11 @@
-"""The contrastive losses. Labels come from ids, so that a sense or picture is never a negative of itself."""
+"""The four contrastive losses. Labels come from ids, so that a sense or picture is never a negative of itself."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from polclip.model.representations import Labels, Losses, Represented
 
 
 def same_id(rows: Sequence[str | Sequence[str]], columns: Sequence[str]) -> Tensor:
@@ -46,3 +48,38 @@ def contrastive_loss(
     if several_positives == "mean":
         log_probability = log_probability / count.clamp(min=1)
     return -log_probability.sum() / (count > 0).sum().clamp(min=1)
+
+
+def four_losses(
+    contexts: Tensor,
+    captions: Tensor | None,
+    gloss: Represented,
+    image: Represented | None,
+    labels: Labels,
+    scale: Tensor,
+    several_positives: str = "mean",
+) -> Losses:
+    """The losses of one step (MODEL.md step 9). Without images only W2S remains.
+
+    Args:
+        contexts: [C, d], words in context and phrases.
+        captions: [K, d], compared with images in place of the contexts; None for the paper's figure.
+        gloss, image: the step's G glosses and I images, with their targets.
+        labels: which of them belong together.
+        scale: 1 / temperature.
+    """
+
+    def loss(rows: Tensor, columns: Tensor, positive: Tensor, allowed: Tensor | None = None) -> Tensor:
+        return contrastive_loss(rows @ columns.T, positive, scale, allowed, several_positives)
+
+    zero = contexts.new_zeros(())
+    w2s = loss(contexts, gloss.fused, labels.gloss_of_context, labels.candidates)
+    if image is None:
+        return Losses(zero, zero, w2s, zero)
+    if captions is None:
+        w2i = loss(contexts, image.fused, labels.image_of_context)
+    else:
+        w2i = loss(captions, image.fused, labels.image_of_caption)
+    sig = zero if gloss.generated is None else loss(gloss.generated, image.target, labels.gloss_of_image)
+    isg = zero if image.generated is None else loss(image.generated, gloss.target, labels.gloss_of_image.T)
+    return Losses(sig, isg, w2s, w2i)

@@ -28,6 +28,7 @@ SIGNIFICANCE_COLUMNS = [
     *("benchmark", "metric", "experiment_a", "experiment_b", "difference", "ci_low", "ci_high"),
     *("p_bootstrap", "p_mcnemar", "n"),
 ]
+ABLATION_COLUMNS = ["experiment", "benchmark", "metric", "seeds", "value", "spread", "difference"]
 CORPORA_COLUMNS = ["corpus", "split", "sentences", "instances", "candidates_mean", "gold_missing", "images"]
 
 
@@ -57,6 +58,22 @@ def write_scores(paths: Iterable[str | Path], output: str | Path) -> None:
     numbers = ["value", "ci_low", "ci_high"]
     table[numbers] = table[numbers].astype(float).round(4)
     write_table(output, table)
+
+
+def write_ablations(paths: Iterable[str | Path], main: str, output: str | Path) -> None:
+    """One row an experiment and benchmark: mean and sample standard deviation over seeds, and the difference to main.
+
+    Of the scores of whole benchmarks, F1 and HR@1; `spread` is empty for one seed.
+    """
+    scores = pd.DataFrame([row for path in paths for row in score_rows(path)], columns=SCORE_COLUMNS)
+    scores = scores[(scores["subset"] == "all") & scores["metric"].isin(("f1", "hr@1"))]
+    groups = scores.groupby(["experiment", "benchmark", "metric"], sort=False)["value"]
+    table = groups.agg(value="mean", spread="std", seeds="count").reset_index()
+    of_main = table[table["experiment"] == main].set_index("benchmark")["value"]
+    table["difference"] = table["value"] - table["benchmark"].map(of_main)
+    numbers = ["value", "spread", "difference"]
+    table[numbers] = table[numbers].round(2)
+    write_table(output, table[ABLATION_COLUMNS])
 
 
 def write_significance(

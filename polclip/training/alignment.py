@@ -1,13 +1,13 @@
 """Aligning two unimodal towers: heads trained by plain contrastive learning into the stand-in for a CLIP.
 
 PolCLIP's four losses hold no plain term between pictures and glosses: the paper starts from CLIP, which has one
-behind it. For a CLIP this step only copies its two projections.
+behind it.
 """
 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,32 +17,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from polclip.corpora.texts import captions_of, gloss_text, text_id
-from polclip.encoders.clip import clip_projections
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.files import complete_or_absent, write_json, write_json_lines
 from polclip.inventory import Inventory
 from polclip.model.losses import contrastive_loss, same_id
-from polclip.model.polclip import Heads, TowerSettings
+from polclip.model.pair_polclip import Heads, TowerSettings
 from polclip.records import Phrase, Picture, read_records
-from polclip.training.corpora import read_queries
-
-
-@dataclass(frozen=True)
-class AlignmentSettings:
-    """How the heads over two unimodal towers are trained (none of it applies to a CLIP)."""
-
-    epochs: int
-    batch: int  # pictures a step
-    learning_rate: float  # of the image head; the peak of a one-cycle schedule
-    text_learning_rate: float
-    weight_decay: float
-    temperature: float  # where the learned one starts
-    hidden: int
-    channel_dropout: float
-    dropout: float
-    members: int  # image heads that are trained side by side and averaged
-    sense_weight: float  # of the concept that a picture gets from the training senses
+from polclip.training.corpora import TextualCorpus, read_queries
+from polclip.training.settings import AlignmentSettings
+from polclip.training.word_head import train_word_head
 
 
 class PictureFeatures:
@@ -106,6 +90,7 @@ def align(
     dev_style: str | Path,
     dev_words: str | Path,
     forms: Sequence[str],
+    textual_train: Sequence[str | Path],
     settings: AlignmentSettings,
     seed: int,
 ) -> None:
@@ -113,7 +98,7 @@ def align(
 
     Pictures are matched with texts of their sense (gloss, lemmas, phrases, captions; one drawn at random a step);
     all pictures and texts of one sense in a batch are positives of each other. The epoch that ranks best on the
-    two visual dev sets is kept.
+    two visual dev sets is kept. Then the word head is trained on the textual corpus.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -134,7 +119,6 @@ def align(
     sense = np.array([place[picture.synset_id] for picture in training])
 
     towers = TowerSettings(
-        kind="pair",
         text_width=text.shape[1],
         image_width=features.pooled.shape[1],
         embed=text.shape[1],
@@ -203,24 +187,10 @@ def align(
             kept = {name: tensor.clone() for name, tensor in heads.state_dict().items()}
     progress.close()
     heads.load_state_dict(kept)
+    corpus = TextualCorpus.read(textual_train, inventory, texts)
+    word_losses = train_word_head(heads, corpus, inventory, settings, rng)
+    lines += [{"word_epoch": epoch, "word_loss": loss} for epoch, loss in enumerate(word_losses, start=1)]
     save_heads(folder, heads, towers, lines)
-
-
-def copy_clip_heads(folder: str | Path, architecture: str, weights: str | Path) -> None:
-    """Write a CLIP's own projections as heads: its towers are aligned already."""
-    text, image = clip_projections(architecture, str(weights))
-    towers = TowerSettings(
-        kind="clip",
-        text_width=text.shape[0],
-        image_width=image.shape[0],
-        embed=text.shape[1],
-        channel_dropout=0.0,  # a remedy for a pair's image tower alone
-        dropout=0.0,
-    )
-    heads = Heads(towers)
-    heads.text.projection.data.copy_(text)
-    heads.image.projection.data.copy_(image)
-    save_heads(folder, heads, towers, [])
 
 
 def save_heads(folder: str | Path, heads: Heads, towers: TowerSettings, lines: list[dict]) -> None:

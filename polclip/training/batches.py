@@ -1,116 +1,133 @@
-"""Batches of a step: words in context with their candidate senses, and senses with pictures and a phrase."""
+"""What one step computes with: words in context with their candidate senses, phrases, glosses and pictures.
 
-from collections.abc import Iterator
-from typing import NamedTuple
+A step is made of ids, the same in every process; a batch is one process's share of it with its features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from polclip.corpora.texts import photo_text, text_id
+from polclip.corpora.texts import caption_text, text_id
 from polclip.encoders.feature_store import FeatureStore
 from polclip.inventory import Inventory
 from polclip.model.losses import same_id
-from polclip.model.polclip import Labels, PolCLIP, Represented, Tokens
-from polclip.records import Phrase, Picture
-from polclip.training.corpora import TextualCorpus, gloss_ids, tokens_of
+from polclip.model.parallel import share
+from polclip.model.polclip import PolCLIP
+from polclip.model.representations import Batch, Labels, Represented, Tokens, joined
+from polclip.records import Phrase
+from polclip.training.budget import Part
+from polclip.training.corpora import (
+    SenseCorpus,
+    TextualCorpus,
+    gloss_ids,
+    phrase_text_id,
+    tokens_of,
+    whole_texts,
+)
 
 CHUNK = 32
 
 
-def shuffled(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Rows of one batch after the other, every row once a pass, without end."""
-    left = np.empty(0, dtype=int)
-    while batch == 0:
-        yield left
-    while True:
-        while len(left) < batch:
-            left = np.concatenate([left, rng.permutation(count)])
-        yield left[:batch]
-        left = left[batch:]
+@dataclass(frozen=True)
+class Step:
+    """Contexts are words in their sentences followed by phrases; every distinct gloss and picture stands once."""
 
-
-class SenseCorpus:
-    """Senses with pictures: what SIG, ISG and W2I learn from."""
-
-    def __init__(self, phrases: list[Phrase], pictures: list[Picture]) -> None:
-        self.pictures: dict[str, list[str]] = {}
-        for picture in pictures:
-            self.pictures.setdefault(picture.synset_id, []).append(picture.picture_id)
-        self.texts: dict[str, list[str]] = {}
-        for phrase in phrases:
-            if phrase.synset_id in self.pictures:
-                self.texts.setdefault(phrase.synset_id, []).append(text_id(photo_text(phrase.phrase)))
-        self.synsets = sorted(self.texts)
-
-    def __len__(self) -> int:
-        return len(self.synsets)
-
-
-class Step(NamedTuple):
-    """Everything one step of training computes with."""
-
-    words: np.ndarray  # rows of the textual corpus
-    phrases: Tensor  # [n, w] pooled states of the senses' phrases
-    gloss_ids: list[str]  # G text ids
-    images: Tokens | None
+    words: list[int]  # rows of the textual corpus
+    phrases: list[str]  # text ids
+    glosses: list[str]  # G text ids
+    pictures: list[str]  # I picture ids
+    captions: list[str] | None  # K text ids
     labels: Labels
 
 
 def make_step(
-    words: np.ndarray,
-    senses: list[str],
+    parts: Sequence[Part],
+    phrases: Sequence[Phrase],
     textual: TextualCorpus,
     visual: SenseCorpus | None,
     inventory: Inventory,
-    texts: FeatureStore,
-    pictures: FeatureStore | None,
+    *,
     pictures_per_sense: int,
     own_candidates: bool,
+    captions: bool,
     rng: np.random.Generator,
-    device: torch.device,
 ) -> Step:
-    """Join textual instances and senses with pictures into one batch, labelled by synset id.
+    """Join textual instances and phrases into one step, labelled by synset id.
 
-    Contexts are the words in their sentences followed by a phrase of each sense. Every distinct gloss and
-    picture stands once. `own_candidates` compares a word with its own candidates alone, else with all glosses;
-    phrases are always compared with all.
+    Args:
+        own_candidates: compare a word with its own candidate senses alone, else with all glosses of the step; phrases
+            are always compared with all.
+        captions: let captions of each word's candidate senses, and not the contexts, be compared with pictures.
+        rng: draws the pictures.
     """
-    golds = [[textual.synsets[c] for c in textual.candidates[k][textual.gold[k]]] for k in words]
-    options = [[textual.synsets[c] for c in textual.candidates[k]] for k in words]
-    synsets = list(dict.fromkeys([s for own in options for s in own] + senses))
+    options = [[textual.synsets[s] for s in part.senses] for part in parts]
+    golds = [[textual.synsets[s] for s in textual.candidates[part.row][textual.gold[part.row]]] for part in parts]
+    asked = [phrase.synset_id for phrase in phrases]
+    synsets = list(dict.fromkeys([s for own in options for s in own] + asked))
     shown = [
         (picture, synset)
-        for synset in senses
-        for picture in rng.permutation(visual.pictures[synset])[:pictures_per_sense].tolist()
+        for synset in synsets
+        for picture in rng.permutation(visual.pictures.get(synset, []) if visual else []).tolist()[:pictures_per_sense]
     ]
-    contexts = golds + [[synset] for synset in senses]
-    candidates = torch.ones(len(contexts), len(synsets), dtype=torch.bool)
-    if own_candidates and words.size:
-        candidates[: len(words)] = same_id(options, synsets)
-    drawn = [visual.texts[s][rng.integers(len(visual.texts[s]))] for s in senses] if senses else []
     of_images = [synset for _, synset in shown]
+    contexts = golds + [[synset] for synset in asked]
+    candidates = torch.ones(len(contexts), len(synsets), dtype=torch.bool)
+    if own_candidates and parts:
+        candidates[: len(parts)] = same_id(options, synsets)
+    said: dict[str, str] = {}  # caption to the synset it tells of
+    if captions and shown:
+        words = [(textual.instances[part.row].lemma, s) for part, own in zip(parts, options, strict=True) for s in own]
+        for word, synset in words + [(phrase.word, phrase.synset_id) for phrase in phrases]:
+            said[text_id(caption_text(word, inventory.synset(synset)))] = synset
     return Step(
-        words=words,
-        phrases=torch.from_numpy(texts.pooled(drawn)).to(device),
-        gloss_ids=gloss_ids(inventory, synsets),
-        images=tokens_of(pictures, [p for p, _ in shown], device) if shown else None,
+        words=[part.row for part in parts],
+        phrases=[phrase_text_id(phrase) for phrase in phrases],
+        glosses=gloss_ids(inventory, synsets),
+        pictures=[picture for picture, _ in shown],
+        captions=list(said) if said else None,
         labels=Labels(
-            gloss_of_image=same_id(synsets, of_images).to(device),
-            gloss_of_context=same_id(contexts, synsets).to(device),
-            candidates=candidates.to(device),
-            image_of_context=same_id(contexts, of_images).to(device),
+            gloss_of_image=same_id(synsets, of_images),
+            gloss_of_context=same_id(contexts, synsets),
+            candidates=candidates,
+            image_of_context=same_id(contexts, of_images),
+            image_of_caption=same_id(list(said.values()), of_images) if said else None,
         ),
     )
 
 
-def represent_glosses(model: PolCLIP, texts: FeatureStore, ids: list[str]) -> Represented:
-    """Run the gloss side over texts of like length together, so that little padding is computed; order is kept."""
-    lengths = np.array([len(texts.states(i)) for i in ids])
-    order = np.argsort(lengths, kind="stable")
-    parts = [
-        model.gloss(tokens_of(texts, [ids[k] for k in order[start : start + CHUNK]], model.device))
+def make_batch(
+    step: Step, textual: TextualCorpus, texts: FeatureStore, pictures: FeatureStore, device: torch.device | str
+) -> Batch:
+    """This process's share of a step with its features, and all labels, on the device."""
+    mine = {name: getattr(step, name)[share(len(getattr(step, name)))] for name in ("words", "phrases", "glosses")}
+    shown = step.pictures[share(len(step.pictures))]
+    captions = None if step.captions is None else step.captions[share(len(step.captions))]
+    glosses, order = in_chunks(texts, mine["glosses"], device)
+    return Batch(
+        words=textual.words(mine["words"], device) if mine["words"] else (torch.zeros(0),),
+        phrases=whole_texts(texts, mine["phrases"], device),
+        captions=None if captions is None else whole_texts(texts, captions, device),
+        glosses=glosses,
+        gloss_order=order,
+        images=tokens_of(pictures, shown, device) if step.pictures else None,
+        labels=Labels(*(None if label is None else label.to(device) for label in step.labels)),
+        word_count=len(step.words),
+    )
+
+
+def in_chunks(texts: FeatureStore, ids: Sequence[str], device: torch.device | str) -> tuple[list[Tokens], torch.Tensor]:
+    """Texts of like length together, so that little padding is computed, and what brings the rows back in order."""
+    order = np.argsort([len(texts.states(i)) for i in ids], kind="stable")
+    chunks = [
+        tokens_of(texts, [ids[k] for k in order[start : start + CHUNK]], device)
         for start in range(0, len(order), CHUNK)
     ]
-    back = torch.from_numpy(np.argsort(order, kind="stable")).to(model.device)
-    return Represented(*(None if part[0] is None else torch.cat(part)[back] for part in zip(*parts, strict=True)))
+    return chunks, torch.from_numpy(np.argsort(order, kind="stable")).to(device)
+
+
+def represent_glosses(model: PolCLIP, texts: FeatureStore, ids: Sequence[str]) -> Represented:
+    """Run the gloss side over many texts, a chunk of like length at a time; order is kept."""
+    chunks, order = in_chunks(texts, ids, model.device)
+    return joined([model.gloss(tokens) for tokens in chunks], order)

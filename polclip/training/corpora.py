@@ -1,31 +1,32 @@
-"""What training and prediction read: instances joined to their frozen features.
+"""What training and prediction read: instances and senses joined to their stored features.
 
-N instances, S senses (synsets), P pictures; w is a tower's width.
+N instances, S senses (synsets), w a tower's width.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from polclip.corpora.texts import gloss_text, query_texts, text_id
+from polclip.corpora.texts import gloss_text, photo_text, query_texts, text_id
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.inventory import Inventory
-from polclip.model.polclip import Tokens
-from polclip.records import TextualInstance, VisualInstance, read_records
+from polclip.model.representations import Tokens
+from polclip.records import Phrase, Picture, TextualInstance, VisualInstance, read_records
 
 
 @dataclass(frozen=True)
 class TextualCorpus:
-    """Words in their sentences with their candidate senses, as rows of tensors."""
+    """Words in their sentences with their candidate senses."""
 
     instances: list[TextualInstance]
-    sentence: Tensor  # [N, w] pooled state of the sentence
-    target: Tensor  # [N, w] mean of the target's token states
+    texts: FeatureStore
+    text_ids: list[str]  # N, of the sentences
     candidates: list[np.ndarray]  # N arrays of positions in `synsets`
     gold: list[np.ndarray]  # N arrays of booleans over the candidates
     synsets: list[str]  # S synset ids
@@ -33,9 +34,29 @@ class TextualCorpus:
     def __len__(self) -> int:
         return len(self.instances)
 
-    def rows(self, rows: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
-        """Target and sentence states of some instances, both [n, w], as `PolCLIP.word_in_context` takes them."""
-        return self.target[rows].to(device), self.sentence[rows].to(device)
+    def words(self, rows: Sequence[int], device: torch.device | str) -> tuple:
+        """What `PolCLIP.word_in_context` takes of some instances.
+
+        Of frozen features: the mean of the target's states and the sentence's pooled state, both [n, w]. Of token
+        ids: the sentences, and which tokens are the target's [n, t].
+        """
+        if not self.texts.holds_tokens:
+            target, sentence = self._states
+            return target[rows].to(device), sentence[rows].to(device)
+        ids = [self.text_ids[k] for k in rows]
+        tokens = tokens_of(self.texts, ids, device)
+        inside = np.zeros(tokens.real.shape, dtype=bool)
+        for at, k in enumerate(rows):
+            found = inside_span(self.texts.spans(self.text_ids[k]), self.instances[k].target_span)
+            inside[at, : len(found)] = found
+        return tokens, torch.from_numpy(inside).to(device)
+
+    @cached_property
+    def _states(self) -> tuple[Tensor, Tensor]:
+        target = np.stack(
+            [target_state(self.texts, i, x.target_span) for i, x in zip(self.text_ids, self.instances, strict=True)]
+        )
+        return torch.from_numpy(target), torch.from_numpy(self.texts.pooled(self.text_ids))
 
     @classmethod
     def read(cls, paths: Iterable[str | Path], inventory: Inventory, texts: FeatureStore) -> "TextualCorpus":
@@ -51,16 +72,48 @@ class TextualCorpus:
             candidates.append(np.array([place.setdefault(i, len(place)) for i in ids], dtype=int))
             gold.append(np.isin(instance.candidates, instance.gold))
         ids = [text_id(instance.text) for instance in instances]
-        target = np.stack([target_state(texts, i, x.target_span) for i, x in zip(ids, instances, strict=True)])
-        sentence = torch.from_numpy(texts.pooled(ids))
-        return cls(instances, sentence, torch.from_numpy(target), candidates, gold, list(place))
+        for item in ids:
+            texts.states(item)  # a text that is not stored is told of here, not in the middle of training
+        return cls(instances, texts, ids, candidates, gold, list(place))
+
+
+def inside_span(spans: np.ndarray, span: tuple[int, int]) -> np.ndarray:
+    """Which tokens [t] overlap the characters of a span; all where the text was cut before it."""
+    inside = (spans[:, 0] < span[1]) & (spans[:, 1] > span[0])
+    return inside if inside.any() else np.ones_like(inside)
 
 
 def target_state(texts: FeatureStore, text: str, span: tuple[int, int]) -> np.ndarray:
     """Mean [w] of the token states whose characters overlap the span; of all where the text was cut before it."""
-    spans, states = texts.spans(text), texts.states(text)
-    inside = (spans[:, 0] < span[1]) & (spans[:, 1] > span[0])
-    return (states[inside] if inside.any() else states).astype(np.float32).mean(0)
+    return texts.states(text)[inside_span(texts.spans(text), span)].astype(np.float32).mean(0)
+
+
+class SenseCorpus:
+    """Senses with pictures, and phrases that mean them: what SIG, ISG and W2I learn from."""
+
+    def __init__(self, phrases: Iterable[Phrase], pictures: Iterable[Picture]) -> None:
+        self.pictures: dict[str, list[str]] = {}
+        for picture in pictures:
+            self.pictures.setdefault(picture.synset_id, []).append(picture.picture_id)
+        self.phrases: dict[str, list[Phrase]] = {}
+        for phrase in phrases:
+            if phrase.synset_id in self.pictures:
+                self.phrases.setdefault(phrase.synset_id, []).append(phrase)
+        self.synsets = sorted(self.phrases)  # those that a phrase asks for
+
+    @classmethod
+    def read(cls, phrases: Sequence[str | Path], pictures: Sequence[str | Path], stored: FeatureStore) -> "SenseCorpus":
+        """Read both; a picture without features is left out, and no picture at all is a UserError."""
+        senses = cls(
+            (phrase for path in phrases for phrase in read_records(path, Phrase)),
+            (p for path in pictures for p in read_records(path, Picture) if p.picture_id in stored),
+        )
+        if not senses.pictures:
+            raise UserError(
+                f"No picture with features in {', '.join(map(str, pictures))}: check corpora.visual.train, "
+                "or set training.tasks: [textual]."
+            )
+        return senses
 
 
 def gloss_ids(inventory: Inventory, synsets: Iterable[str]) -> list[str]:
@@ -68,13 +121,26 @@ def gloss_ids(inventory: Inventory, synsets: Iterable[str]) -> list[str]:
     return [text_id(gloss_text(inventory.synset(synset_id))) for synset_id in synsets]
 
 
+def phrase_text_id(phrase: Phrase) -> str:
+    return text_id(photo_text(phrase.phrase))
+
+
 def tokens_of(store: FeatureStore, ids: Sequence[str], device: torch.device | str) -> Tokens:
-    """Frozen features of texts or pictures padded to the longest, with class probabilities where there are some."""
-    states, real = store.padded(ids)
-    arrays = [store.pooled(ids), states, real]
-    if store.has_classes:
-        arrays.append(store.class_probabilities(ids))
-    return Tokens(*(torch.from_numpy(array).to(device) for array in arrays))
+    """Texts or pictures padded to the longest: frozen features (with class probabilities where there are some), or
+    token ids."""
+    states, real = (torch.from_numpy(array).to(device) for array in store.padded(ids))
+    if store.holds_tokens:
+        return Tokens(None, states, real)
+    states = states.float()  # on the device: half as much is moved there
+    classes = torch.from_numpy(store.class_probabilities(ids)).to(device) if store.has_classes else None
+    return Tokens(torch.from_numpy(store.pooled(ids)).to(device), states, real, classes)
+
+
+def whole_texts(store: FeatureStore, ids: Sequence[str], device: torch.device | str) -> Tokens | Tensor:
+    """What `PolCLIP.phrase` takes: pooled states [n, w] of a frozen tower, or token ids."""
+    if store.holds_tokens and ids:
+        return tokens_of(store, ids, device)
+    return torch.from_numpy(store.pooled(ids)).to(device)
 
 
 def read_queries(

@@ -1,19 +1,20 @@
-"""Training PolCLIP over frozen features: a warm-up of the word head, then the four losses together.
+"""The training loop: the four losses over steps that are planned from the seed, saved as it goes.
 
 Run it through the workflow: `snakemake --cores 2 --configfile presets/demo.yaml
 results/demo/models/main/seed-42/model.safetensors`.
 """
 
-import json
-import math
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from polclip.corpora.texts import read_definitions
@@ -22,45 +23,26 @@ from polclip.errors import UserError
 from polclip.evaluation.predict import rank_queries, rank_words
 from polclip.files import complete_or_absent
 from polclip.inventory import Inventory
-from polclip.model.losses import contrastive_loss
-from polclip.model.polclip import ModelSettings, PolCLIP, four_losses
-from polclip.records import Phrase, Picture, VisualInstance, read_records
-from polclip.training.alignment import read_heads
-from polclip.training.batches import SenseCorpus, make_step, represent_glosses, shuffled
-from polclip.training.corpora import TextualCorpus, gloss_ids, read_queries
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Batches, rates and lengths of training."""
-
-    tasks: Sequence[str]  # textual and visual, or one of them for an ablation
-    warm_up_epochs: int  # passes over the textual corpus that train the word head alone
-    warm_up_batch: int
-    warm_up_learning_rate: float
-    steps: int  # of all four losses together
-    words: int  # textual instances a step
-    senses: int  # senses with pictures a step
-    pictures_per_sense: int
-    own_candidates: bool  # a word is compared with its own candidate senses alone, not with all of the batch
-    learning_rate: float  # of generators and fusion
-    head_learning_rate: float
-    weight_decay: float
-    clip_norm: float
-    dev_every: int  # steps between two looks at the dev sets
-    dev_instances: int  # at most so many of each dev set are looked at
+from polclip.model.polclip import PolCLIP
+from polclip.records import VisualInstance
+from polclip.training.batches import make_batch, make_step
+from polclip.training.corpora import SenseCorpus, TextualCorpus, read_queries
+from polclip.training.schedule import PlannedStep, Stream, parameter_groups, plan_epoch, rate
+from polclip.training.settings import TrainingSettings
+from polclip.training.start import starting_model
+from polclip.training.state import MetricsLog, SavedState
 
 
 @dataclass(frozen=True)
 class Corpora:
-    """What training reads: the textual instances, the senses with pictures (None: text alone), and the dev sets."""
+    """What training reads: the textual instances, the senses with pictures (None: the other alone), the dev sets."""
 
     inventory: Inventory
     texts: FeatureStore
     pictures: FeatureStore
-    textual: TextualCorpus
+    textual: TextualCorpus | None
     visual: SenseCorpus | None
-    textual_dev: TextualCorpus
+    textual_dev: TextualCorpus | None
     visual_dev: list[tuple[VisualInstance, list[str]]]
 
 
@@ -70,7 +52,6 @@ def train(
     texts: FeatureStore,
     pictures: FeatureStore,
     *,
-    towers: str | Path,
     textual_train: Sequence[str | Path],
     textual_dev: Sequence[str | Path],
     pictures_train: Sequence[str | Path],
@@ -78,222 +59,232 @@ def train(
     visual_dev: Sequence[str | Path],
     definitions: Sequence[str | Path],
     forms: Sequence[str],
-    model: ModelSettings,
+    model: dict,
+    encoder: dict,
+    towers: str | Path | None,
     settings: TrainingSettings,
     seed: int,
     device: str,
+    resume: str | Path,
 ) -> None:
     """Train one model and write `model.safetensors`, `config.json` and `metrics.jsonl` into `folder`.
 
-    The weights that do best on the dev sets (mean of textual accuracy and visual HR@1) are kept. The same seed on
-    the same machine with the same number of threads gives the same weights on CPU.
+    The weights that do best on the dev sets (mean of textual accuracy and visual HR@1) are kept, those at the start
+    among them. The same seed on the same machine with the same number of threads gives the same weights on CPU,
+    however often training was killed and called again.
 
     Args:
-        towers: folder written by `align_towers`, where the heads start from.
         textual_train, textual_dev, visual_dev: Parquet files of instances.
         pictures_train, phrases: Parquet files of Picture and Phrase, the senses that pictures show.
         definitions: of the visual dev queries.
         forms: of their texts, see `query_texts`.
+        model, encoder, towers: what `starting_model` makes the model of.
+        device: cpu or cuda; under torchrun each process takes its own GPU.
+        resume: folder of the state that a killed training goes on from; deleted at the end.
     """
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    described, heads = read_heads(towers)
-    polclip = PolCLIP(described, model)
-    polclip.heads.load_state_dict(heads)
-    polclip.restart_momentum()
-    polclip.to(device)
+    polclip = starting_model(model, encoder, towers, pictures)
     known = read_definitions(definitions)
+    textual, visual = "textual" in settings.tasks, "visual" in settings.tasks
+    dev = [_some(read_queries([path], known, forms), settings.dev_instances) for path in visual_dev] if visual else []
     corpora = Corpora(
         inventory,
         texts,
         pictures,
-        TextualCorpus.read(textual_train, inventory, texts),
-        _senses(phrases, pictures_train, pictures) if "visual" in settings.tasks else None,
-        TextualCorpus.read(textual_dev, inventory, texts),
-        [q for path in visual_dev for q in _some(read_queries([path], known, forms), settings.dev_instances)],
+        TextualCorpus.read(textual_train, inventory, texts) if textual else None,
+        SenseCorpus.read(phrases, pictures_train, pictures) if visual else None,
+        TextualCorpus.read(textual_dev, inventory, texts) if textual else None,
+        [query for of_set in dev for query in of_set],
     )
-    with (
-        complete_or_absent(Path(folder) / "metrics.jsonl") as temporary,
-        open(temporary, "w", encoding="utf-8") as file,
-    ):
-        log = _Log(file)
-        best, kept = -1.0, {}
-        for _ in _training(polclip, corpora, settings, rng, log):
-            score = _dev_score(polclip, corpora, settings, log)
-            if score > best:
-                best, kept = score, {name: t.clone() for name, t in polclip.state_dict().items()}
-        polclip.load_state_dict(kept)
-        polclip.save_pretrained(folder)
-
-
-def _senses(phrases: Sequence[str | Path], pictures: Sequence[str | Path], stored: FeatureStore) -> SenseCorpus:
-    senses = SenseCorpus(
-        [phrase for path in phrases for phrase in read_records(path, Phrase)],
-        [p for path in pictures for p in read_records(path, Picture) if p.picture_id in stored],
-    )
-    if not len(senses):
+    if visual and not corpora.visual_dev:
+        raise UserError(f"No visual query in {', '.join(map(str, visual_dev))}: check corpora.visual.dev.")
+    if not textual and not corpora.visual.synsets:
         raise UserError(
-            f"No sense has both a phrase and a picture with features in {', '.join(map(str, [*phrases, *pictures]))}: "
-            "check corpora.visual.train, or set training.tasks: [textual]."
+            f"Without textual instances phrases ask for pictures, and there are none for the pictures of "
+            f"{', '.join(map(str, pictures_train))}: check corpora.visual.train and training.tasks."
         )
-    return senses
+    trainer = Trainer(polclip, corpora, settings, seed, device, SavedState(resume, settings.save_minutes))
+    trainer.run()
+    trainer.finish(Path(folder))
 
 
-def _some(items: list, most: int) -> list:
+def _some(items: Sequence, most: int) -> list:
     """At most so many items, evenly spread."""
     return [items[k] for k in np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)]
 
 
-class _Log:
-    """`metrics.jsonl`: a line a step; what the dev sets say stands with the last step before it."""
+@dataclass
+class Position:
+    """Where a training stands: the next step is number `place` of `epoch`."""
 
-    def __init__(self, file: TextIO) -> None:
-        self.file, self.step, self.started = file, 0, time.monotonic()
-        self.line: dict[str, float | str] = {}
-
-    def add(self, **values: float | str) -> None:
-        self.write()
-        self.step += 1
-        self.line = {"step": self.step, "seconds": round(time.monotonic() - self.started, 3), **values}
-
-    def write(self, **more: float) -> None:
-        if self.line:
-            self.file.write(json.dumps({**self.line, **more}) + "\n")
-            self.file.flush()
-            self.line = {}
+    step: int = 0  # done in all
+    epoch: int = 0
+    place: int = 0
+    done: float = 0.0  # share of the epoch
+    best: float = -1.0
+    best_file: str = ""
+    looks_without_gain: int = 0
 
 
-def _dev_score(model: PolCLIP, corpora: Corpora, settings: TrainingSettings, log: _Log) -> float:
-    """Mean of textual accuracy and visual HR@1 in percent, over those tasks that are trained."""
+class Trainer:
+    """After each step all that decides the rest can be saved, and a new process goes on from there."""
+
+    def __init__(
+        self, model: PolCLIP, corpora: Corpora, settings: TrainingSettings, seed: int, device: str, saved: SavedState
+    ) -> None:
+        self.accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision=settings.precision,
+            # text_only leaves the image tower's end without a gradient
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        self.model, self.corpora, self.settings, self.seed, self.saved = model, corpora, settings, seed, saved
+        self.is_main = self.accelerator.is_main_process
+        trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        pretrained = [p for name, p in trained if name.startswith(model.pretrained)]
+        new = [p for name, p in trained if not name.startswith(model.pretrained)]
+        groups = [(settings.pretrained_learning_rate, pretrained), (settings.learning_rate, new)]
+        optimizer = torch.optim.AdamW(parameter_groups(groups, settings.weight_decay))
+        state = saved.load()
+        if state:
+            model.load_state_dict(state["model"])
+        # Behind this, `forward` is the model, or what spreads it over processes.
+        self.forward, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.scaler = self.accelerator.scaler or torch.amp.GradScaler(enabled=False)
+        self.at, lines, seconds = Position(), 0, 0.0
+        if state:
+            self.at, lines, seconds = Position(**state["position"]), state["lines"], state["seconds"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["random"])
+            tqdm.write(f"Going on behind step {self.at.step}, saved in {saved.folder}.")
+        self.log = MetricsLog(saved.folder, lines, seconds, settings.tensorboard) if self.is_main else None
+
+    def run(self) -> None:
+        """All that is left to do."""
+        at, settings = self.at, self.settings
+        if at.step == 0:
+            self._record(self._look())
+        self.model.train()
+        progress = tqdm(desc="train", unit="step", mininterval=5, initial=at.step, disable=not self.is_main)
+        while at.epoch < settings.epochs:
+            planned_steps = plan_epoch(self.corpora.textual, self.corpora.visual, settings, self.seed, at.epoch)
+            for planned in islice(planned_steps, at.place, None):
+                last = at.step + 1 == settings.max_steps or (planned.done == 1 and at.epoch + 1 == settings.epochs)
+                # Gradients of some steps are added up; the last ones too move the weights.
+                moved = last or (at.step + 1) % settings.accumulate == 0
+                values = self._step(planned, moved)
+                at.step, at.place, at.done = at.step + 1, at.place + 1, planned.done
+                if planned.done == 1:
+                    at.epoch, at.place, at.done = at.epoch + 1, 0, 0.0
+                if last or at.step % settings.dev_every == 0:
+                    values |= self._look()
+                self._record(values)
+                progress.update()
+                if last or at.looks_without_gain == settings.patience:
+                    progress.close()
+                    return
+                if moved and self.saved.due:
+                    self._save()
+
+    def _step(self, planned: PlannedStep, move: bool) -> dict:
+        """Losses and backward, then clipping, the optimizer and the momentum copies where the step is to move them.
+
+        Returns its line of the log.
+        """
+        at, settings = self.at, self.settings
+        progress = (at.epoch + (at.done + planned.done) / 2) / settings.epochs
+        if settings.max_steps:
+            progress = max(progress, (at.step + 0.5) / settings.max_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate(progress, settings.rise)
+        step = make_step(
+            planned.parts,
+            planned.phrases,
+            self.corpora.textual,
+            self.corpora.visual,
+            self.corpora.inventory,
+            pictures_per_sense=settings.pictures_per_sense,
+            own_candidates=settings.own_candidates,
+            captions=self.model.wants_captions,
+            rng=np.random.default_rng([self.seed, at.epoch, Stream.PICTURES, at.place]),
+        )
+        batch = make_batch(step, self.corpora.textual, self.corpora.texts, self.corpora.pictures, self.model.device)
+        with nullcontext() if move else self.accelerator.no_sync(self.forward):
+            losses = self.forward(batch)
+            self.accelerator.backward(losses.total / settings.accumulate)
+        if move:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.model.follow()
+        return {
+            "loss": losses.total.item(),
+            **{f"loss_{name}": value.item() for name, value in losses._asdict().items()},
+            "temperature": (1 / self.model.scale).item(),
+            "learning_rate": self.optimizer.param_groups[-1]["lr"],
+        }
+
+    def _look(self) -> dict[str, float]:
+        """The dev scores; where their mean is the best so far, the weights are kept."""
+        found: list = [None]
+        if self.is_main:
+            found = [dev_scores(self.model, self.corpora, self.settings)]
+        broadcast_object_list(found)
+        score = float(np.mean(list(found[0].values())))
+        if score > self.at.best:
+            self.at.best, self.at.looks_without_gain = score, 0
+            self.at.best_file = f"best-{self.at.step}.safetensors"
+            if self.is_main:
+                self.saved.save_best(self.model.own_state(), self.at.best_file)
+        else:
+            self.at.looks_without_gain += 1
+        return found[0]
+
+    def _record(self, values: dict) -> None:
+        if self.is_main:
+            self.log.write(self.at.step, values)
+
+    def _save(self) -> None:
+        if self.is_main:
+            self.saved.save(
+                {
+                    "position": asdict(self.at),
+                    "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "scaler": self.scaler.state_dict(),
+                    "random": torch.get_rng_state(),
+                    "lines": self.log.lines,
+                    "seconds": self.log.seconds,
+                }
+            )
+
+    def finish(self, folder: Path) -> None:
+        """Write the best weights and the log; the saved state is no longer needed."""
+        if self.is_main:
+            self.log.close()
+            self.model.load_state_dict(self.saved.best(self.at.best_file), strict=False)
+            self.model.write(folder)
+            with complete_or_absent(folder / "metrics.jsonl") as temporary:
+                shutil.copyfile(self.saved.folder / "metrics.jsonl", temporary)
+            self.saved.remove()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+
+
+def dev_scores(model: PolCLIP, corpora: Corpora, settings: TrainingSettings) -> dict[str, float]:
+    """Textual accuracy and visual HR@1 in percent, of those tasks that are trained; the model is left in training."""
     model.eval()
     scores = {}
-    if "textual" in settings.tasks:
+    if corpora.textual_dev is not None:
         corpus = corpora.textual_dev
-        rows = np.array(_some(list(range(len(corpus))), settings.dev_instances))
-        ranking = rank_words(model, corpus, corpora.inventory, corpora.texts, rows)
+        rows = np.array(_some(range(len(corpus)), settings.dev_instances))
+        ranking = rank_words(model, corpus, corpora.inventory, rows)
         right = [bool({*p.candidates[:1]} & {*corpus.instances[k].gold}) for p, k in zip(ranking, rows, strict=True)]
         scores["dev_textual"] = 100 * float(np.mean(right))
-    if "visual" in settings.tasks:
+    if corpora.visual_dev:
         ranking = rank_queries(model, corpora.visual_dev, corpora.texts, corpora.pictures)
         right = [p.candidates[0] == query.gold for p, (query, _) in zip(ranking, corpora.visual_dev, strict=True)]
         scores["dev_visual"] = 100 * float(np.mean(right))
-    log.write(**scores)
     model.train()
-    return float(np.mean(list(scores.values())))
-
-
-def _training(
-    model: PolCLIP, corpora: Corpora, settings: TrainingSettings, rng: np.random.Generator, log: _Log
-) -> Iterator[None]:
-    """All of training; stops after each step behind which the dev sets are to be looked at."""
-    model.train()
-    if model.word is not None and settings.warm_up_epochs and "textual" in settings.tasks:
-        _warm_up(model, corpora, settings, rng, log)
-        yield
-    yield from _joint(model, corpora, settings, rng, log)
-
-
-def _groups(parameters: Sequence[tuple[float, list[torch.nn.Parameter]]], decay: float) -> list[dict]:
-    """Optimizer groups by peak rate; norms, biases and scalars are not decayed."""
-    groups = []
-    for peak, of_peak in parameters:
-        for decayed in (True, False):
-            chosen = [p for p in of_peak if (p.ndim > 1) == decayed]
-            if chosen:
-                groups.append({"params": chosen, "peak": peak, "weight_decay": decay if decayed else 0.0})
-    return groups
-
-
-def _rate(progress: float, rise: float = 0.1) -> float:
-    """Share of the peak rate: a linear rise, then a cosine to zero at the very end."""
-    if progress < rise:
-        return progress / rise
-    return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
-
-
-def _update(optimizer: torch.optim.Optimizer, loss: torch.Tensor, progress: float, clip_norm: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * _rate(progress)
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
-    optimizer.step()
-
-
-def _warm_up(model: PolCLIP, corpora: Corpora, settings: TrainingSettings, rng: np.random.Generator, log: _Log) -> None:
-    """Train the word head on pooled states, each word against its own candidates: cheap, so many passes fit."""
-    textual, device = corpora.textual, model.device
-    with torch.no_grad():
-        pooled = torch.from_numpy(corpora.texts.pooled(gloss_ids(corpora.inventory, textual.synsets)))
-        model.heads.eval()
-        glosses = model.heads.text(pooled.to(device))
-        model.heads.train()
-    optimizer = torch.optim.AdamW(
-        _groups([(settings.warm_up_learning_rate, list(model.word.parameters()))], settings.weight_decay)
-    )
-    batch = min(settings.warm_up_batch, len(textual))
-    steps = settings.warm_up_epochs * (len(textual) // batch)
-    batches = shuffled(len(textual), batch, rng)
-    for step in tqdm(range(steps), desc="warm up", unit="step", mininterval=5):
-        rows = next(batches)
-        used, place = np.unique(np.concatenate([textual.candidates[k] for k in rows]), return_inverse=True)
-        row_of = np.repeat(np.arange(batch), [len(textual.candidates[k]) for k in rows])
-        allowed = torch.zeros(batch, len(used), dtype=torch.bool)
-        positive = torch.zeros(batch, len(used), dtype=torch.bool)
-        allowed[row_of, place] = True
-        positive[row_of, place] = torch.from_numpy(np.concatenate([textual.gold[k] for k in rows]))
-        similarity = model.word_in_context(*textual.rows(rows, device)) @ glosses[used].T
-        loss = contrastive_loss(similarity, positive.to(device), model.scale, allowed.to(device))
-        _update(optimizer, loss, (step + 0.5) / steps, settings.clip_norm)
-        log.add(stage="warm_up", loss=loss.item(), loss_w2s=loss.item(), temperature=(1 / model.scale).item())
-
-
-def _joint(
-    model: PolCLIP, corpora: Corpora, settings: TrainingSettings, rng: np.random.Generator, log: _Log
-) -> Iterator[None]:
-    """Train all parts by the four losses."""
-    is_head = {id(p) for name, p in model.named_parameters() if name.startswith(("heads.", "word."))}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        _groups(
-            [
-                (settings.head_learning_rate, [p for p in trained if id(p) in is_head]),
-                (settings.learning_rate, [p for p in trained if id(p) not in is_head]),
-            ],
-            settings.weight_decay,
-        )
-    )
-    textual, visual = corpora.textual, corpora.visual
-    count = settings.words if "textual" in settings.tasks else 0
-    words = shuffled(len(textual), count, rng)
-    senses = shuffled(len(visual), min(settings.senses, len(visual)), rng) if visual else None
-    for step in tqdm(range(settings.steps), desc="train", unit="step", mininterval=5):
-        batch = make_step(
-            next(words),
-            [visual.synsets[k] for k in next(senses)] if visual else [],
-            textual,
-            visual,
-            corpora.inventory,
-            corpora.texts,
-            corpora.pictures,
-            settings.pictures_per_sense,
-            settings.own_candidates,
-            rng,
-            model.device,
-        )
-        in_context = model.word_in_context(*textual.rows(batch.words, model.device))
-        contexts = torch.cat([in_context, model.phrase(batch.phrases)])
-        gloss = represent_glosses(model, corpora.texts, batch.gloss_ids)
-        pooled = torch.from_numpy(corpora.texts.pooled(batch.gloss_ids)).to(model.device)
-        losses = four_losses(model, contexts, gloss, pooled, batch.images, batch.labels)
-        _update(optimizer, losses.total, (step + 0.5) / settings.steps, settings.clip_norm)
-        model.follow()
-        log.add(
-            stage="joint",
-            loss=losses.total.item(),
-            **{f"loss_{name}": value.item() for name, value in losses._asdict().items()},
-            temperature=(1 / model.scale).item(),
-            learning_rate=optimizer.param_groups[-1]["lr"],
-        )
-        if (step + 1) % settings.dev_every == 0 or step + 1 == settings.steps:
-            yield
+    return scores

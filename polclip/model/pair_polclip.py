@@ -1,0 +1,172 @@
+"""PolCLIP over a pair of frozen towers that have no blocks to reuse: heads, generators and fusion of its own.
+
+Shapes: C contexts, G glosses, I images of one batch; t tokens (padded to the batch's longest), d = embed.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from polclip.errors import UserError
+from polclip.model.blocks import SelfAttentionBlock, unit
+from polclip.model.fusion import Fusion
+from polclip.model.generation import Generated, Generator
+from polclip.model.heads import ConceptImageHead, ResidualTextHead
+from polclip.model.momentum import MomentumCopy
+from polclip.model.polclip import PolCLIP
+from polclip.model.representations import Represented, Tokens
+
+
+@dataclass(frozen=True)
+class TowerSettings:
+    """What the frozen towers give, and the form of the heads over them."""
+
+    text_width: int
+    image_width: int
+    embed: int  # width of the joint space
+    classes: int = 0  # of the image tower's classifier; 0 where it has none
+    hidden: int = 512
+    channel_dropout: float = 0.5
+    dropout: float = 0.2
+    members: int = 1  # maps of a picture that are averaged
+    senses: int = 0  # that a picture's concept is made of, and its weight
+    sense_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class PairModelSettings:
+    """PolCLIP's own parts over a pair; every one of them can be switched off for an ablation."""
+
+    width: int = 192
+    heads: int = 8
+    shared_blocks: int = 2
+    own_blocks: int = 1
+    fusion_blocks: int = 2
+    dropout: float = 0.1
+    sig: bool = True
+    isg: bool = True
+    fusion: bool = True
+    momentum: float | None = 0.995  # None: the targets are the online heads
+    temperature: float = 0.05  # where a learned one starts
+    learn_temperature: bool = True
+
+
+class Heads(nn.Module):
+    """The joint space: text [b, d] and image [b, d] embeddings of the frozen towers' pooled states."""
+
+    def __init__(self, towers: TowerSettings) -> None:
+        super().__init__()
+        self.text = ResidualTextHead(towers.text_width, towers.hidden, towers.dropout)
+        self.image = ConceptImageHead(
+            towers.image_width,
+            towers.embed,
+            towers.hidden,
+            towers.channel_dropout,
+            towers.dropout,
+            torch.zeros(towers.classes, towers.embed),
+            towers.members,
+            towers.senses,
+            towers.sense_weight,
+        )
+        # Frozen MiniLM never learned to put a word's sense into the word's own states: the head reads them
+        # together with the sentence's state and starts as the text head's sentence.
+        self.word = ResidualTextHead(towers.text_width, towers.hidden, towers.dropout, inputs=2)
+
+    def word_in_context(self, target: Tensor, sentence: Tensor) -> Tensor:
+        """The target word's embedding e_w [C, d] from the mean of its states and its sentence's pooled state [C, w]."""
+        return self.word(self.text(sentence), torch.cat([unit(sentence), unit(target)], -1))
+
+
+class PairPolCLIP(PolCLIP):
+    """One model for both tasks, over the frozen features of two towers that have been aligned."""
+
+    pretrained = ("heads.",)
+
+    def __init__(self, towers: TowerSettings, settings: PairModelSettings) -> None:
+        super().__init__()
+        if settings.fusion and not (settings.sig and settings.isg):
+            raise UserError(
+                "model.fusion attends to what SIG and ISG generate: with model.fusion: true, "
+                "model.sig and model.isg have to be true as well."
+            )
+        self.towers, self.settings, self.embed = towers, settings, towers.embed
+        self.heads = Heads(towers)
+        width, dropout = settings.width, settings.dropout
+        if settings.sig or settings.isg:
+            self.shared = nn.ModuleList(
+                SelfAttentionBlock(width, settings.heads, dropout) for _ in range(settings.shared_blocks)
+            )
+        if settings.sig:
+            self.read_text = nn.Sequential(nn.LayerNorm(towers.text_width), nn.Linear(towers.text_width, width))
+            self.sig = Generator(width, towers.embed, settings.heads, settings.own_blocks, dropout)
+        if settings.isg:
+            self.read_image = nn.Sequential(
+                nn.LayerNorm(towers.image_width),
+                nn.Dropout(towers.channel_dropout),
+                nn.Linear(towers.image_width, width),
+            )
+            self.isg = Generator(width, towers.embed, settings.heads, settings.own_blocks, dropout)
+        if settings.fusion:
+            self.fusion = Fusion(width, towers.embed, settings.heads, settings.fusion_blocks, dropout)
+        self.log_scale = nn.Parameter(
+            torch.tensor(1 / settings.temperature).log(), requires_grad=settings.learn_temperature
+        )
+        self.momentum = None if settings.momentum is None else MomentumCopy(self.heads, settings.momentum)
+
+    def word_in_context(self, target: Tensor, sentence: Tensor) -> Tensor:
+        """The target word's embedding e_w [C, d] from the mean of its states and its sentence's pooled state [C, w]."""
+        return self.heads.word_in_context(target, sentence)
+
+    def phrase(self, pooled: Tensor) -> Tensor:
+        """A whole text's embedding t [C, d] from its pooled state [C, w]: the query of visual disambiguation."""
+        return self.heads.text(pooled)
+
+    def gloss(self, tokens: Tokens, with_target: bool = False) -> Represented:
+        """Glosses of G senses; `generated` is the implicit image v_gen (SIG)."""
+        plain = self.heads.text(tokens.pooled)
+        target = self._target("text", tokens.pooled) if with_target else None
+        if not self.settings.sig:
+            return Represented(plain, None, plain, target)
+        return self._complete(self.read_text(tokens.states), tokens.real, plain, target, self.sig)
+
+    def image(self, tokens: Tokens, with_target: bool = False) -> Represented:
+        """I images; `generated` is the implicit gloss s_gen (ISG)."""
+        plain = self.heads.image(tokens.pooled, tokens.classes)
+        target = self._target("image", tokens.pooled, tokens.classes) if with_target else None
+        if not self.settings.isg:
+            return Represented(plain, None, plain, target)
+        return self._complete(self.read_image(tokens.states), tokens.real, plain, target, self.isg)
+
+    @torch.no_grad()
+    def _target(self, head: str, *states: Tensor) -> Tensor:
+        heads = self.heads if self.momentum is None else self.momentum.module
+        return getattr(heads, head)(*states)
+
+    def _complete(
+        self, read: Tensor, real: Tensor, plain: Tensor, target: Tensor | None, generator: Generator
+    ) -> Represented:
+        """Generate the missing modality from what was read [b, t, width], and fuse the two."""
+        shared = read
+        for block in self.shared:
+            shared = block(shared, real)
+        generated: Generated = generator(shared, real, plain)
+        if not self.settings.fusion:
+            return Represented(plain, generated.pooled, plain, target)
+        return Represented(plain, generated.pooled, self.fusion(read, real, generated.tokens, plain), target)
+
+    def restart_momentum(self) -> None:
+        """Let the momentum copies start from the heads as they are now."""
+        if self.momentum is not None:
+            self.momentum.module.load_state_dict(self.heads.state_dict())
+
+    def follow(self) -> None:
+        if self.momentum is not None:
+            self.momentum.follow(self.heads)
+
+    def description(self) -> dict:
+        return {"kind": "pair", "towers": asdict(self.towers), "model": asdict(self.settings)}
+
+    @classmethod
+    def from_description(cls, config: dict) -> "PairPolCLIP":
+        return cls(TowerSettings(**config["towers"]), PairModelSettings(**config["model"]))

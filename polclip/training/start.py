@@ -1,0 +1,56 @@
+"""What a training starts from: the aligned heads of a pair of towers, or a CLIP."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from polclip.encoders.embed import EncoderSettings
+from polclip.encoders.feature_store import FeatureStore
+from polclip.errors import UserError
+from polclip.model.pair_polclip import PairModelSettings, PairPolCLIP
+from polclip.model.polclip import PolCLIP
+
+
+def starting_model(model: Mapping, encoder: Mapping, towers: str | Path | None, pictures: FeatureStore) -> PolCLIP:
+    """An untrained PolCLIP over pretrained towers.
+
+    Args:
+        model: the settings' block `model`; each kind of model reads its own keys.
+        encoder: keys of `EncoderSettings`: which towers.
+        towers: folder written by `align_towers`, of a pair.
+        pictures: their features; those of a CLIP must have been made with the same weights and frozen blocks.
+    """
+    if encoder["kind"] == "pair":
+        from polclip.training.alignment import read_heads
+
+        described, heads = read_heads(towers)
+        polclip = PairPolCLIP(described, _own(PairModelSettings, model))
+        polclip.heads.load_state_dict(heads)
+        polclip.restart_momentum()
+        return polclip
+
+    from polclip.encoders.clip import clip_config, load_clip
+    from polclip.model.clip_polclip import ClipModelSettings, ClipPolCLIP
+
+    settings = EncoderSettings(**encoder)
+    clip, _ = load_clip(settings.clip_architecture, settings.clip_weights)
+    tokens = None if settings.grid is None else settings.grid**2 + 1
+    own = _own(ClipModelSettings, {**model, "trainable_image_blocks": settings.trainable_image_blocks})
+    check_features(pictures, settings.written())
+    return ClipPolCLIP(clip, own, clip_config(settings.clip_architecture), tokens)
+
+
+def _own(settings: type, block: Mapping) -> object:
+    """The settings of one kind of model: its keys of the common block."""
+    return settings(**{field.name: block[field.name] for field in fields(settings) if field.name in block})
+
+
+def check_features(store: FeatureStore, expected: Mapping) -> None:
+    """Raise UserError where stored features were made with other towers than the model's."""
+    for described in store.described:
+        for key, value in expected.items():
+            if described.get(key) != value:
+                raise UserError(
+                    f"The stored pictures were made with {key} {described.get(key)!r}, and the model has {value!r}. "
+                    "Delete the embeddings folder of these results and run the same command again."
+                )
