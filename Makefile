@@ -33,7 +33,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(BIN)/snakemake --cores $(CORES) --configfile presets/demo.yaml
+	@$(BIN)/snakemake all ablations --cores $(CORES) --configfile presets/demo.yaml
 	@echo "The report: results/demo/report/index.html"
 
 test: $(INSTALLED)

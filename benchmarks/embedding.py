@@ -11,11 +11,10 @@ On a machine with few cores the workers take time from the forward pass, so torc
 both measurements, and threads and workers together are no more than the cores: by default one of each, for two cores.
 The two take turns, `--repeat` times, and the medians are compared.
 
-On two cores of an AMD EPYC without AVX-512, which others used as well: 9.4 pictures/s bare and 8.6 as a step, 0.91 of
-it (0.96 comparing the fastest of each, which is nearest to an undisturbed machine); 51 texts/s. One worker prepares 265
-pictures/s, so decoding is far from being the limit there.
-
-On one NVIDIA H100 (ViT-L-14, 2048 pictures, 13 workers): 1,589 pictures/s bare and 665 as a step, 0.42 of it.
+On two cores of an AMD EPYC without AVX-512, little used by others: 9.2 pictures/s bare and 9.0 as a step, 0.98 of it
+(0.99 comparing the fastest of each); 52 texts/s; one worker prepares 274 pictures/s. While others used the machine as
+well, it was 0.91 (0.96). On one H100 (second command), before the states came by way of pinned memory: 1,589 pictures/s
+bare and 665 as a step, 0.42 of it.
 """
 
 import argparse
@@ -69,7 +68,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--grid", type=int, help="average the patches to grid x grid before they are written")
     parser.add_argument("--pictures", type=int, default=256)
     parser.add_argument("--texts", type=int, default=512)
-    parser.add_argument("--batch", type=int, help="default: 8 on a CPU and 64 on a GPU, as in the workflow")
+    parser.add_argument("--batch", type=int, help="pictures; default: 8 on a CPU and 64 on a GPU, as in the workflow")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
         "--precision",
@@ -154,9 +153,10 @@ def embedding_seconds(
 
 
 def text_seconds(texts: Path, encoder: ClipTextEncoder, folder: Path, args: argparse.Namespace) -> float:
+    batch = 256 if args.device == "cuda" else 16  # as in the workflow
     with TemporaryDirectory(dir=folder) as name:
         start = time.perf_counter()
-        embed_texts(texts, encoder, Path(name, "shard"), 0, 1, args.batch)
+        embed_texts(texts, encoder, Path(name, "shard"), 0, 1, batch)
         return time.perf_counter() - start
 
 

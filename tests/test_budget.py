@@ -17,7 +17,7 @@ from polclip.inventory import Inventory
 from polclip.model.losses import four_losses
 from polclip.model.representations import Represented
 from polclip.records import Phrase, Picture, TextualInstance
-from polclip.training.batches import in_chunks, make_step
+from polclip.training.batches import glosses_in_chunks, make_step
 from polclip.training.budget import Budget, epoch_order, parts_of
 from polclip.training.corpora import SenseCorpus, TextualCorpus, gloss_ids, phrase_text_id
 from polclip.training.schedule import plan_epoch
@@ -371,13 +371,15 @@ def waste(reals):
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(300, 800), st.integers(0, 1000))
+@given(st.integers(2, 800), st.integers(0, 1000))
 def test_less_than_15_percent_of_what_is_computed_of_texts_is_padding(stored, count, seed):
     ids = np.random.default_rng(seed).permutation(2000)[:count].astype(str).tolist()
-    chunks, order = in_chunks(stored, ids, "cpu")
-    assert waste([tokens.real for tokens in chunks]) < 0.15
-    # As they come, half of it would be.
-    assert waste([torch.from_numpy(stored.padded(ids[k : k + 32])[1]) for k in range(0, count, 32)]) > 0.4
+    chunks, order = glosses_in_chunks(stored, ids, "cpu")
+    assert waste([tokens.real for tokens in chunks]) <= 0.15
+    # As they come, half of it would be; and more of them are not computed one by one.
+    if count > 100:
+        assert waste([torch.from_numpy(stored.padded(ids[k : k + 32])[1]) for k in range(0, count, 32)]) > 0.4
+        assert len(chunks) < count / 5
     # The order brings each text back to its place.
     rows = torch.cat([tokens.states[:, 0] for tokens in chunks])[order]
     assert rows.tolist() == [int(item) for item in ids]

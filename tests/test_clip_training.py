@@ -429,9 +429,9 @@ def everything(model, call):
     """All that a model says of some words, phrases, glosses and pictures."""
     batch = batch_of(call)
     return [
-        model.word_in_context(*batch.words),
-        model.phrase(batch.phrases),
-        *model.gloss(batch.glosses[0], with_target=True),
+        model.word_in_context(*batch.words.parts[0]),
+        model.phrase(batch.phrases.parts[0]),
+        *model.gloss(batch.glosses.parts[0], with_target=True),
         *model.image(batch.images, with_target=True),
         *model(batch),
     ]

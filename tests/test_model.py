@@ -19,7 +19,7 @@ from polclip.model.clip_towers import embed_text, project_text, text_states
 from polclip.model.losses import same_id
 from polclip.model.pair_polclip import PairPolCLIP
 from polclip.model.polclip import PolCLIP, read_model
-from polclip.model.representations import Batch, Labels, Represented, Tokens, joined
+from polclip.model.representations import Batch, Chunks, Labels, Represented, Tokens, joined
 from polclip.training.batches import CHUNK, represent_glosses
 from polclip.training.corpora import tokens_of
 
@@ -352,6 +352,13 @@ def test_a_target_is_made_where_it_is_asked_for_alone(build):
 # --- the four losses
 
 
+def one_part(items) -> Chunks:
+    return Chunks([items], torch.tensor([0]))
+
+
+NOTHING = Chunks([], torch.zeros(0, dtype=torch.long))
+
+
 def batch_of(model, with_images=True, captions=False) -> Batch:
     """A word, a phrase, and three glosses of which two have pictures; the caption is of the second sense."""
     of_gloss, of_images, of_contexts = ["a", "b", "c"], ["a", "a", "b", "a"], ["a", "c"]
@@ -363,11 +370,10 @@ def batch_of(model, with_images=True, captions=False) -> Batch:
         same_id(["b"], of_images) if captions else None,
     )
     return Batch(
-        words=words_for(model, 1),
-        phrases=phrases_for(model, 1),
-        captions=phrases_for(model, 1, seed=11) if captions else None,
-        glosses=[texts_for(model, [5, 3], 1), texts_for(model, [2], 2)],
-        gloss_order=torch.tensor([2, 0, 1]),
+        words=one_part(words_for(model, 1)),
+        phrases=one_part(phrases_for(model, 1)),
+        captions=one_part(phrases_for(model, 1, seed=11)) if captions else None,
+        glosses=Chunks([texts_for(model, [5, 3], 1), texts_for(model, [2], 2)], torch.tensor([2, 0, 1])),
         images=images_for(model, 4) if with_images else None,
         labels=labels,
         word_count=1,
@@ -405,10 +411,10 @@ def test_the_losses_compare_what_the_paper_says_at_the_learned_temperature(build
     batch = batch_of(model)
     losses = model(batch)
     # The first gloss is the last of those that were run.
-    parts = [model.gloss(tokens, with_target=True) for tokens in batch.glosses]
+    parts = [model.gloss(tokens, with_target=True) for tokens in batch.glosses.parts]
     gloss = Represented(*(torch.cat([other, one]) for one, other in zip(*parts, strict=True)))
     image = model.image(batch.images, with_target=True)
-    contexts = torch.cat([model.word_in_context(*batch.words), model.phrase(batch.phrases)])
+    contexts = torch.cat([model.word_in_context(*batch.words.parts[0]), model.phrase(batch.phrases.parts[0])])
 
     def row(similarity, good, compared):
         share = (scale * similarity).exp()
@@ -423,7 +429,7 @@ def test_the_losses_compare_what_the_paper_says_at_the_learned_temperature(build
     assert torch.allclose(losses.w2i, row(w2i[0], [0, 1, 3], every), atol=1e-5)  # no picture shows the second's sense
     # Captions, where there are some, are compared with pictures in place of the contexts.
     with_captions = batch_of(model, captions=True)
-    caption = model.phrase(with_captions.captions) @ image.fused.T
+    caption = model.phrase(with_captions.captions.parts[0]) @ image.fused.T
     told = model(with_captions)
     assert torch.allclose(told.w2i, row(caption[0], [2], every), atol=1e-5)
     assert torch.equal(told.w2s, losses.w2s) and not torch.allclose(told.w2i, losses.w2i, atol=1e-3)
@@ -454,8 +460,7 @@ def test_losses_of_parts_that_are_off_are_zero_and_the_total_is_the_sum():
 def test_a_step_may_have_no_words_or_no_phrases(build):
     model = build()
     batch = batch_of(model)
-    no_row = torch.zeros(0, TEXT)
-    for k, alone in ((0, batch._replace(phrases=no_row)), (1, batch._replace(words=(torch.zeros(0),), word_count=0))):
+    for k, alone in ((0, batch._replace(phrases=NOTHING)), (1, batch._replace(words=NOTHING, word_count=0))):
         labels = [label if label is None else label[[k]] for label in batch.labels]
         labels = batch.labels._replace(
             gloss_of_context=labels[1], candidates=labels[2], image_of_context=batch.labels.image_of_context[[0]]

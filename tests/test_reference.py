@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from polclip.model.clip_polclip import ClipModelSettings, ClipPolCLIP
 from polclip.model.clip_towers import embed_text
-from polclip.model.representations import Batch, Labels, Tokens
+from polclip.model.representations import Batch, Chunks, Labels, Tokens
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 AS_RELEASED = {
@@ -149,11 +149,10 @@ def test_losses_and_gradients_equal_the_public_codes(numbers):
     gold = starts + torch.tensor(described["gold_gloss"])
     gloss_of_context = gold[:, None] == torch.arange(5)[None]
     batch = Batch(
-        words=words(numbers),
-        phrases=torch.zeros(0),
-        captions=texts(weights["in.caption_tokens"]),
-        glosses=[texts(weights["in.gloss_tokens"])],
-        gloss_order=torch.arange(5),
+        words=Chunks([words(numbers)], torch.arange(3)),
+        phrases=Chunks([], torch.arange(0)),
+        captions=Chunks([texts(weights["in.caption_tokens"])], torch.arange(5)),
+        glosses=Chunks([texts(weights["in.gloss_tokens"])], torch.arange(5)),
         images=images(model, weights),
         labels=Labels(
             gloss_of_image=gloss_of_image,

@@ -561,10 +561,10 @@ def test_a_batch_is_labelled_by_synset(world):
     assert batch.images.pooled.shape == (6, IMAGE) and batch.images.classes.shape == (6, CLASSES)
     np.testing.assert_array_equal(batch.images.pooled, world.pictures.pooled(step.pictures))
     phrase = text_id(photo_text("bat of 00000101-n"))
-    np.testing.assert_array_equal(batch.phrases[0].numpy(), world.texts.pooled([phrase])[0])
-    np.testing.assert_array_equal(batch.words[1], world.texts.pooled([textual.text_ids[k] for k in (0, 30)]))
+    np.testing.assert_array_equal(batch.phrases.parts[0][0].numpy(), world.texts.pooled([phrase])[0])
+    np.testing.assert_array_equal(batch.words.parts[0][1], world.texts.pooled([textual.text_ids[k] for k in (0, 30)]))
     assert batch.word_count == 2 and batch.captions is None
-    glosses = torch.cat([tokens.pooled for tokens in batch.glosses])[batch.gloss_order]
+    glosses = torch.cat([tokens.pooled for tokens in batch.glosses.parts])[batch.glosses.order]
     np.testing.assert_array_equal(glosses, world.texts.pooled(step.glosses))
 
 
@@ -573,9 +573,9 @@ def test_own_candidates_hold_for_words_and_not_for_phrases(world):
     assert step.labels.candidates.int().tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 1, 1]]
     _, phrases_alone, batch = step_of(world, own_candidates=True, rows=())
     assert phrases_alone.labels.candidates.all() and phrases_alone.words == []
-    assert batch.word_count == 0 and len(batch.words[-1]) == 0
+    assert batch.word_count == 0 and batch.words.parts == []
     _, words_alone, batch = step_of(world, senses=())
-    assert len(words_alone.pictures) == 4 and batch.phrases.shape == (0, TEXT)
+    assert len(words_alone.pictures) == 4 and batch.phrases.parts == []
 
 
 def test_a_part_of_a_word_is_compared_with_its_own_share_of_the_senses(world):

@@ -1,6 +1,7 @@
 """What every PolCLIP has in common: one step of training, and the folder a model is saved in."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from polclip.errors import UserError
 from polclip.files import complete_or_absent
 from polclip.model.losses import four_losses
 from polclip.model.parallel import gather
-from polclip.model.representations import Batch, Losses, Represented, Tokens, joined
+from polclip.model.representations import Batch, Chunks, Losses, Represented, joined
 
 
 class PolCLIP(nn.Module, ModelHubMixin):
@@ -43,20 +44,19 @@ class PolCLIP(nn.Module, ModelHubMixin):
     def forward(self, batch: Batch) -> Losses:
         """The four losses of one step; every process of a training gets those of the whole step."""
         labels = batch.labels
-        words = self._embedded(self.word_in_context, batch.words, len(batch.words[-1]))
-        phrases = self._embedded(self.phrase, (batch.phrases,), _rows(batch.phrases))
+        words = self._embedded(lambda part: self.word_in_context(*part), batch.words)
+        phrases = self._embedded(self.phrase, batch.phrases)
         contexts = torch.cat(
             [
-                gather(words.float(), batch.word_count),
-                gather(phrases.float(), labels.gloss_of_context.shape[0] - batch.word_count),
+                gather(words, batch.word_count),
+                gather(phrases, labels.gloss_of_context.shape[0] - batch.word_count),
             ]
         )
         captions = None
         if batch.captions is not None:
-            captions = self._embedded(self.phrase, (batch.captions,), _rows(batch.captions))
-            captions = gather(captions.float(), labels.image_of_caption.shape[0])
-        parts = [self.gloss(tokens, with_target=True) for tokens in batch.glosses]
-        gloss = self._gathered(joined(parts, batch.gloss_order), labels.gloss_of_context.shape[1])
+            captions = gather(self._embedded(self.phrase, batch.captions), labels.image_of_caption.shape[0])
+        parts = [self.gloss(tokens, with_target=True) for tokens in batch.glosses.parts]
+        gloss = self._gathered(joined(parts, batch.glosses.order), labels.gloss_of_context.shape[1])
         image = None
         if batch.images is not None:
             image = self._gathered(self.image(batch.images, with_target=True), labels.gloss_of_image.shape[1])
@@ -64,8 +64,10 @@ class PolCLIP(nn.Module, ModelHubMixin):
         with torch.autocast(self.device.type, enabled=False):
             return four_losses(contexts, captions, gloss, image, labels, self.scale, self.several_positives)
 
-    def _embedded(self, encode, arguments: tuple, rows: int) -> Tensor:
-        return encode(*arguments) if rows else torch.zeros(0, self.embed, device=self.device)
+    def _embedded(self, encode: Callable, chunks: Chunks) -> Tensor:
+        if not chunks.parts:
+            return torch.zeros(0, self.embed, device=self.device)
+        return torch.cat([encode(part) for part in chunks.parts])[chunks.order].float()
 
     @staticmethod
     def _gathered(mine: Represented, count: int) -> Represented:
@@ -124,7 +126,3 @@ def read_model(folder: str | Path) -> PolCLIP:
     model.load_state_dict(weights, strict=False)
     model.restart_momentum()
     return model.eval()
-
-
-def _rows(texts: Tokens | Tensor) -> int:
-    return len(texts.states) if isinstance(texts, Tokens) else len(texts)

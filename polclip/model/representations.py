@@ -55,14 +55,20 @@ class Labels(NamedTuple):
     image_of_caption: Tensor | None = None  # [K, I]: the picture shows what the caption says; None: no captions
 
 
+class Chunks(NamedTuple):
+    """Items of a batch in parts, of texts of like length, so that little padding is computed."""
+
+    parts: list
+    order: Tensor  # [n] where each item stands among the rows of the parts, put one after the other
+
+
 class Batch(NamedTuple):
     """One step's share of one process (all of it where there is one process), and the labels of the whole step."""
 
-    words: tuple  # what `word_in_context` takes
-    phrases: Tokens | Tensor  # what `phrase` takes: whole texts that are contexts as well
-    captions: Tokens | Tensor | None
-    glosses: list[Tokens]  # texts of like length together
-    gloss_order: Tensor  # which of the rows of `glosses`, put one after the other, is the first gloss and so on
+    words: Chunks  # each part what `word_in_context` takes
+    phrases: Chunks  # each part what `phrase` takes: whole texts that are contexts as well
+    captions: Chunks | None  # the same, compared with images
+    glosses: Chunks  # of Tokens
     images: Tokens | None
     labels: Labels
     word_count: int  # of the whole step

@@ -3,7 +3,7 @@
 A step is made of ids, the same in every process; a batch is one process's share of it with its features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from polclip.inventory import Inventory
 from polclip.model.losses import same_id
 from polclip.model.parallel import share
 from polclip.model.polclip import PolCLIP
-from polclip.model.representations import Batch, Labels, Represented, Tokens, joined
+from polclip.model.representations import Batch, Chunks, Labels, Represented, joined
 from polclip.records import Phrase
 from polclip.training.budget import Part
 from polclip.training.corpora import (
@@ -27,7 +27,8 @@ from polclip.training.corpora import (
     whole_texts,
 )
 
-CHUNK = 32
+CHUNK = 32  # texts of one part, at most
+WASTE = 0.15  # share of a part's positions that are padding, at most
 
 
 @dataclass(frozen=True)
@@ -98,36 +99,65 @@ def make_step(
 
 
 def make_batch(
-    step: Step, textual: TextualCorpus, texts: FeatureStore, pictures: FeatureStore, device: torch.device | str
+    step: Step, textual: TextualCorpus | None, texts: FeatureStore, pictures: FeatureStore, device: torch.device | str
 ) -> Batch:
     """This process's share of a step with its features, and all labels, on the device."""
-    mine = {name: getattr(step, name)[share(len(getattr(step, name)))] for name in ("words", "phrases", "glosses")}
-    shown = step.pictures[share(len(step.pictures))]
-    captions = None if step.captions is None else step.captions[share(len(step.captions))]
-    glosses, order = in_chunks(texts, mine["glosses"], device)
+
+    def mine(items: list) -> list:
+        return items[share(len(items))]
+
+    words = mine(step.words)
+    sentences = [textual.text_ids[k] for k in words]
+    shown = mine(step.pictures)
     return Batch(
-        words=textual.words(mine["words"], device) if mine["words"] else (torch.zeros(0),),
-        phrases=whole_texts(texts, mine["phrases"], device),
-        captions=None if captions is None else whole_texts(texts, captions, device),
-        glosses=glosses,
-        gloss_order=order,
-        images=tokens_of(pictures, shown, device) if step.pictures else None,
+        words=in_chunks(
+            texts, sentences, lambda some: textual.words([words[k] for k in some], device), device, texts.holds_tokens
+        ),
+        phrases=whole_texts_in_chunks(texts, mine(step.phrases), device),
+        captions=None if step.captions is None else whole_texts_in_chunks(texts, mine(step.captions), device),
+        glosses=glosses_in_chunks(texts, mine(step.glosses), device),
+        images=tokens_of(pictures, shown, device) if shown else None,
         labels=Labels(*(None if label is None else label.to(device) for label in step.labels)),
         word_count=len(step.words),
     )
 
 
-def in_chunks(texts: FeatureStore, ids: Sequence[str], device: torch.device | str) -> tuple[list[Tokens], torch.Tensor]:
-    """Texts of like length together, so that little padding is computed, and what brings the rows back in order."""
-    order = np.argsort([len(texts.states(i)) for i in ids], kind="stable")
-    chunks = [
-        tokens_of(texts, [ids[k] for k in order[start : start + CHUNK]], device)
-        for start in range(0, len(order), CHUNK)
-    ]
-    return chunks, torch.from_numpy(np.argsort(order, kind="stable")).to(device)
+def in_chunks(
+    texts: FeatureStore, ids: Sequence[str], read: Callable, device: torch.device | str, padded: bool = True
+) -> Chunks:
+    """Parts of `ids`, each read by their places, such that at most WASTE of what is computed is padding.
+
+    Frozen pooled states have no padding: where `read` gives those, `padded` is False and there is one part.
+    """
+    if not padded:
+        return Chunks([read(list(range(len(ids))))] if ids else [], torch.arange(len(ids), device=device))
+    lengths = np.array([len(texts.states(i)) for i in ids], dtype=int)
+    order = np.argsort(lengths, kind="stable")
+    bounds, start = [], 0
+    for end in range(1, len(order) + 1):
+        # The part would be as long as its last text, which is its longest.
+        if end == len(order) or end - start == CHUNK or _waste(lengths[order[start : end + 1]]) > WASTE:
+            bounds.append((start, end))
+            start = end
+    parts = [read(order[start:end].tolist()) for start, end in bounds]
+    return Chunks(parts, torch.from_numpy(np.argsort(order, kind="stable")).to(device))
+
+
+def _waste(lengths: np.ndarray) -> float:
+    return 1 - lengths.sum() / (lengths[-1] * len(lengths))
+
+
+def glosses_in_chunks(texts: FeatureStore, ids: Sequence[str], device: torch.device | str) -> Chunks:
+    return in_chunks(texts, ids, lambda some: tokens_of(texts, [ids[k] for k in some], device), device)
+
+
+def whole_texts_in_chunks(texts: FeatureStore, ids: Sequence[str], device: torch.device | str) -> Chunks:
+    return in_chunks(
+        texts, ids, lambda some: whole_texts(texts, [ids[k] for k in some], device), device, texts.holds_tokens
+    )
 
 
 def represent_glosses(model: PolCLIP, texts: FeatureStore, ids: Sequence[str]) -> Represented:
-    """Run the gloss side over many texts, a chunk of like length at a time; order is kept."""
-    chunks, order = in_chunks(texts, ids, model.device)
-    return joined([model.gloss(tokens) for tokens in chunks], order)
+    """Run the gloss side over many texts, a part of like length at a time; order is kept."""
+    chunks = glosses_in_chunks(texts, ids, model.device)
+    return joined([model.gloss(tokens) for tokens in chunks.parts], chunks.order)

@@ -138,7 +138,7 @@ def tokens_of(store: FeatureStore, ids: Sequence[str], device: torch.device | st
 
 def whole_texts(store: FeatureStore, ids: Sequence[str], device: torch.device | str) -> Tokens | Tensor:
     """What `PolCLIP.phrase` takes: pooled states [n, w] of a frozen tower, or token ids."""
-    if store.holds_tokens and ids:
+    if store.holds_tokens:
         return tokens_of(store, ids, device)
     return torch.from_numpy(store.pooled(ids)).to(device)
 
