@@ -39,8 +39,10 @@ class CrossAttentionBlock(nn.Module):
         return query + self.mlp(self.norm_mlp(query))
 
 
-def masked_mean(x: Tensor, real: Tensor) -> Tensor:
-    """Mean over the real tokens: [b, t, w] and [b, t] -> [b, w]."""
+def masked_mean(x: Tensor, real: Tensor | None) -> Tensor:
+    """Mean over the real tokens: [b, t, w] and [b, t] (None: all are real) -> [b, w]."""
+    if real is None:
+        return x.mean(1)
     weights = real.to(x.dtype).unsqueeze(-1)
     return (x * weights).sum(1) / weights.sum(1).clamp(min=1)
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
+from torch.nn import functional
 
 from polclip.errors import UserError
 from polclip.model.blocks import masked_mean, unit
@@ -57,10 +58,6 @@ class ClipModelSettings:
     recompute: bool = False  # gradient checkpointing: a third more computing for a fraction of the memory
 
 
-def _all_real(x: Tensor) -> Tensor:
-    return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-
-
 class CrossBlock(nn.Module):
     """q = q + attention(ln_1 q, ln_1 kv); q = q + mlp(ln_2 q): query [b, s, d], key [b, t, d], `real` [b, t]."""
 
@@ -72,9 +69,9 @@ class CrossBlock(nn.Module):
             OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=activation(), c_proj=nn.Linear(4 * width, width))
         )
 
-    def forward(self, query: Tensor, key: Tensor, real: Tensor) -> Tensor:
-        normed = self.ln_1(key)
-        query = query + self.attn(self.ln_1(query), normed, normed, key_padding_mask=~real, need_weights=False)[0]
+    def forward(self, query: Tensor, key: Tensor, real: Tensor | None) -> Tensor:
+        normed, padding = self.ln_1(key), None if real is None else ~real
+        query = query + self.attn(self.ln_1(query), normed, normed, key_padding_mask=padding, need_weights=False)[0]
         return query + self.mlp(self.ln_2(query))
 
 
@@ -92,12 +89,14 @@ class CrossFusion(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, query: Tensor, key: Tensor, real: Tensor) -> Tensor:
-        """query and key [b, n, d] at the same positions, `real` [b, n] -> [b, d] of length 1."""
+    def forward(self, query: Tensor, key: Tensor, real: Tensor | None) -> Tensor:
+        """query and key [b, n, d] at the same positions, `real` [b, n] or None for all -> [b, d] of length 1."""
         for block in self.blocks:
             query = block(query, key, real)
-        x = self.feed_forward(query)
-        return unit(self.norm(x[:, 0] if self.pooling == "first" else masked_mean(x, real)))
+        # The last layer is linear: it gives the same behind the pooling, of one vector in place of all.
+        first, activation, last = self.feed_forward
+        x = activation(first(query))
+        return unit(self.norm(last(x[:, 0] if self.pooling == "first" else masked_mean(x, real))))
 
 
 class ClipPolCLIP(PolCLIP):
@@ -241,21 +240,21 @@ class ClipPolCLIP(PolCLIP):
         generated_tokens = self.read_text(generated_tokens)
         query = image_tokens if self.settings.fused_image_query == "image" else generated_tokens
         key = generated_tokens if self.settings.fused_image_query == "image" else image_tokens
-        return Represented(plain, generated, self.fusion(query, key, _all_real(query)), target)
+        return Represented(plain, generated, self.fusion(query, key, None), target)
 
     def image_tokens(self, states: Tensor) -> Tensor:
         """T_i [I, n, d] from the states behind the last block [I, p, v]: projected, brought to n positions, unit."""
-        projected = states @ self.clip.visual.proj
-        if self.to_positions is not None:
-            projected = self.to_positions(projected.transpose(1, 2)).transpose(1, 2)
-        return unit(projected)
+        if self.to_positions is None:
+            return unit(states @ self.clip.visual.proj)
+        # Fewer positions first: the projection, linear too, then has less to do; the bias belongs behind it.
+        fewer = functional.linear(states.transpose(1, 2), self.to_positions.weight).transpose(1, 2)
+        return unit(fewer @ self.clip.visual.proj + self.to_positions.bias[:, None])
 
     def generate_gloss(self, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
         """ISG: T_i [I, n, d] -> s_gen [I, d] and S_i [I, n, w]."""
-        real = _all_real(image_tokens)
-        x = run_blocks(self.shared, self.read_image(image_tokens), real, recompute=self._recompute)
+        x = run_blocks(self.shared, self.read_image(image_tokens), recompute=self._recompute)
         count = self.settings.reused_blocks
-        tokens = through_last_text_blocks(self._text, self.to_text(x), real, count, self._recompute)
+        tokens = through_last_text_blocks(self._text, self.to_text(x), count, self._recompute)
         return unit(project_text(self._text, tokens.mean(1))), tokens
 
     def encode_pictures(self, pictures: Tensor) -> Tensor:
@@ -312,7 +311,8 @@ class MomentumTowers(nn.Module):
         """One moving average over all parameters."""
         for mine, online in ((self.text, model.clip.text), (self.image_top, model.image_top)):
             for slow, fast in zip(mine.parameters(), online.parameters(), strict=True):
-                slow.lerp_(fast, 1 - self.momentum)
+                if fast.requires_grad:  # the others never move
+                    slow.lerp_(fast, 1 - self.momentum)
 
     def gloss(self, tokens: Tokens) -> Tensor:
         """gloss_m [G, d]."""

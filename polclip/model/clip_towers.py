@@ -110,15 +110,14 @@ def text_blocks(text: nn.Module) -> nn.ModuleList:
     return text.transformer.encoder.layer if is_bidirectional(text) else text.transformer.resblocks
 
 
-def through_last_text_blocks(text: nn.Module, x: Tensor, real: Tensor, count: int, recompute: bool = False) -> Tensor:
-    """States [b, t, w] through the tower's last `count` blocks, with its own mask, and its final norm."""
+def through_last_text_blocks(text: nn.Module, x: Tensor, count: int, recompute: bool = False) -> Tensor:
+    """States [b, t, w] without padding through the tower's last `count` blocks, its own mask and final norm."""
     if is_bidirectional(text):  # each block ends with its norm
-        hidden = torch.zeros_like(real, dtype=x.dtype).masked_fill(~real, torch.finfo(x.dtype).min)[:, None, None]
         for block in text_blocks(text)[-count:]:
-            x = block(x, hidden)
+            x = block(x)
             x = x[0] if isinstance(x, tuple) else x
         return x
-    return text.ln_final(run_blocks(text_blocks(text)[-count:], x, real, causal=True, recompute=recompute))
+    return text.ln_final(run_blocks(text_blocks(text)[-count:], x, causal=True, recompute=recompute))
 
 
 def text_width(text: nn.Module) -> int:

@@ -144,7 +144,7 @@ class Trainer:
         pretrained = [p for name, p in trained if name.startswith(model.pretrained)]
         new = [p for name, p in trained if not name.startswith(model.pretrained)]
         groups = [(settings.pretrained_learning_rate, pretrained), (settings.learning_rate, new)]
-        optimizer = torch.optim.AdamW(parameter_groups(groups, settings.weight_decay))
+        optimizer = torch.optim.AdamW(parameter_groups(groups, settings.weight_decay), fused=True)
         state = saved.load()
         if state:
             model.load_state_dict(state["model"])
