@@ -18,7 +18,7 @@ from polclip.model.pair_polclip import Heads, PairPolCLIP
 from polclip.model.polclip import PolCLIP
 from polclip.model.representations import Losses
 from polclip.records import Phrase, Picture, TextualInstance, VisualInstance, read_records, write_records
-from polclip.training import alignment, loop
+from polclip.training import alignment, loop, state
 from polclip.training.alignment import QueryRanking, align, read_heads
 from polclip.training.batches import make_batch, make_step
 from polclip.training.budget import Part
@@ -268,6 +268,28 @@ def test_the_log_has_a_line_a_step_and_dev_scores_where_the_dev_sets_are_looked_
     assert max(rates) <= SETTINGS.learning_rate and 0 < rates[-1] < rates[-2] < rates[3]
 
 
+def test_tensorboard_gets_the_numbers_of_every_step_beside_the_model(world, towers, tmp_path, monkeypatch):
+    boards = []
+
+    class Board:
+        def __init__(self, folder):
+            self.folder, self.scalars, self.closed = folder, [], False
+            boards.append(self)
+
+        def add_scalar(self, name, value, step):
+            self.scalars.append((name, value, step))
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setattr(state, "_summary_writer", Board)
+    lines = trained(world, towers, tmp_path / "model", settings=replace(SETTINGS, max_steps=2, tensorboard=True))
+    (board,) = boards
+    assert board.folder == tmp_path / "model" / "tensorboard" and board.closed
+    assert {step for _, _, step in board.scalars} == {0, 1, 2}
+    assert ("loss", lines[2]["loss"], 2) in board.scalars and ("dev_visual", lines[2]["dev_visual"], 2) in board.scalars
+
+
 def test_the_saved_state_is_gone_when_training_is_done(main):
     folder, _ = main
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
@@ -396,7 +418,7 @@ class Slope(torch.nn.Module):
 def stepping(folder, monkeypatch, **changes):
     """A model, and what steps it along a direction by plain gradient descent at a rate of 1."""
     model = Slope()
-    trainer = Trainer(model, None, replace(SETTINGS, **changes), 0, "cpu", SavedState(folder, 60))
+    trainer = Trainer(model, None, replace(SETTINGS, **changes), 0, "cpu", SavedState(folder, 60), folder)
     trainer.optimizer = trainer.accelerator.prepare(torch.optim.SGD([{"params": [model.weight], "peak": 1.0}], lr=0.5))
     monkeypatch.setattr(loop, "rate", lambda *_: 1.0)
     monkeypatch.setattr(loop, "make_step", lambda direction, *_, **__: direction)

@@ -102,15 +102,25 @@ class PolCLIP(nn.Module, ModelHubMixin):
         return read_model(snapshot_download(model_id, revision=revision, **{key: hub.get(key) for key in keys}))
 
 
+def _kind(name: str) -> type[PolCLIP]:
+    """The class of a kind; imported when it is asked for, since open_clip takes seconds."""
+    if name == "pair":
+        from polclip.model.pair_polclip import PairPolCLIP
+
+        return PairPolCLIP
+    if name == "clip":
+        from polclip.model.clip_polclip import ClipPolCLIP
+
+        return ClipPolCLIP
+    raise ValueError(f"{name!r} is no kind of model; allowed: pair, clip")
+
+
 def read_model(folder: str | Path) -> PolCLIP:
     """A model from its folder, in evaluation mode; UserError where the folder holds none."""
-    from polclip.model.clip_polclip import ClipPolCLIP
-    from polclip.model.pair_polclip import PairPolCLIP
-
     try:
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         weights = load_file(Path(folder) / "model.safetensors")
-        model = {"pair": PairPolCLIP, "clip": ClipPolCLIP}[config["kind"]].from_description(config)
+        model = _kind(config["kind"]).from_description(config)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
             f"{folder} is not a PolCLIP model: config.json and model.safetensors are expected ({error!r})."

@@ -103,9 +103,10 @@ def train(
             f"Without textual instances phrases ask for pictures, and there are none for the pictures of "
             f"{', '.join(map(str, pictures_train))}: check corpora.visual.train and training.tasks."
         )
-    trainer = Trainer(polclip, corpora, settings, seed, device, SavedState(resume, settings.save_minutes))
+    saved = SavedState(resume, settings.save_minutes)
+    trainer = Trainer(polclip, corpora, settings, seed, device, saved, Path(folder))
     trainer.run()
-    trainer.finish(Path(folder))
+    trainer.finish()
 
 
 def _some(items: Sequence, most: int) -> list:
@@ -130,7 +131,14 @@ class Trainer:
     """After each step all that decides the rest can be saved, and a new process goes on from there."""
 
     def __init__(
-        self, model: PolCLIP, corpora: Corpora, settings: TrainingSettings, seed: int, device: str, saved: SavedState
+        self,
+        model: PolCLIP,
+        corpora: Corpora,
+        settings: TrainingSettings,
+        seed: int,
+        device: str,
+        saved: SavedState,
+        folder: Path,
     ) -> None:
         self.accelerator = Accelerator(
             cpu=device == "cpu",
@@ -138,7 +146,8 @@ class Trainer:
             # text_only leaves the image tower's end without a gradient
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        self.model, self.corpora, self.settings, self.seed, self.saved = model, corpora, settings, seed, saved
+        self.model, self.corpora, self.settings, self.seed = model, corpora, settings, seed
+        self.saved, self.folder = saved, folder
         self.is_main = self.accelerator.is_main_process
         trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         pretrained = [p for name, p in trained if name.startswith(model.pretrained)]
@@ -157,8 +166,11 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             torch.set_rng_state(state["random"])
+            if state["random_gpu"] is not None:
+                torch.cuda.set_rng_state(state["random_gpu"])
             tqdm.write(f"Going on behind step {self.at.step}, saved in {saved.folder}.")
-        self.log = MetricsLog(saved.folder, lines, seconds, settings.tensorboard) if self.is_main else None
+        board = folder / "tensorboard" if settings.tensorboard else None
+        self.log = MetricsLog(saved.folder, lines, seconds, board) if self.is_main else None
 
     def run(self) -> None:
         """All that is left to do."""
@@ -254,18 +266,19 @@ class Trainer:
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": self.scaler.state_dict(),
                     "random": torch.get_rng_state(),
+                    "random_gpu": torch.cuda.get_rng_state() if self.model.device.type == "cuda" else None,
                     "lines": self.log.lines,
                     "seconds": self.log.seconds,
                 }
             )
 
-    def finish(self, folder: Path) -> None:
+    def finish(self) -> None:
         """Write the best weights and the log; the saved state is no longer needed."""
         if self.is_main:
             self.log.close()
             self.model.load_state_dict(self.saved.best(self.at.best_file), strict=False)
-            self.model.write(folder)
-            with complete_or_absent(folder / "metrics.jsonl") as temporary:
+            self.model.write(self.folder)
+            with complete_or_absent(self.folder / "metrics.jsonl") as temporary:
                 shutil.copyfile(self.saved.folder / "metrics.jsonl", temporary)
             self.saved.remove()
         self.accelerator.wait_for_everyone()

@@ -63,15 +63,16 @@ class MetricsLog:
     """`metrics.jsonl`: a line a step, and the same numbers for TensorBoard where it is asked for.
 
     lines, seconds: what a saved state had already written; lines behind are of steps that are done again.
+    board: folder of TensorBoard's files, or None.
     """
 
-    def __init__(self, folder: Path, lines: int, seconds: float, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, lines: int, seconds: float, board: Path | None = None) -> None:
         path = folder / "metrics.jsonl"
         kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines] if lines else []
         path.write_text("".join(kept), encoding="utf-8")
         self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
         self.lines, self._started = lines, time.monotonic() - seconds
-        self.board = _summary_writer(folder / "tensorboard") if tensorboard else None
+        self.board = _summary_writer(board) if board else None
 
     @property
     def seconds(self) -> float:
