@@ -127,6 +127,16 @@ def test_padding_changes_nothing_for_a_text_tower_that_reads_both_ways(two_way_m
 
 
 @torch.inference_mode()
+def test_a_text_tower_of_transformers_is_built_again_from_the_models_own_folder(two_way_model, tmp_path):
+    two_way_model.write(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["clip"]["text_cfg"]["hf_model_name"] = "nobody/is-asked"  # a name of the model hub
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    tokens = random_ids([3, 7])
+    assert torch.equal(read_model(tmp_path / "model").phrase(tokens), two_way_model.phrase(tokens))
+
+
+@torch.inference_mode()
 def test_a_picture_is_drawn_towards_the_senses_it_resembles():
     tokens = random_tokens([1, 1], IMAGE, CLASSES)
     head = random_model(replace(TOWERS, senses=2, sense_weight=0.5)).heads.image

@@ -275,6 +275,7 @@ class ClipPolCLIP(PolCLIP):
         return {
             "kind": "clip",
             "clip": self.clip_config,
+            "text_transformer": self.clip.text.config.to_dict() if is_bidirectional(self.clip.text) else None,
             "image_tokens": self.image_token_count,
             "model": asdict(self.settings),
         }
@@ -282,7 +283,8 @@ class ClipPolCLIP(PolCLIP):
     @classmethod
     def from_description(cls, config: dict) -> "ClipPolCLIP":
         settings = ClipModelSettings(**config["model"])
-        return cls(build_clip(config["clip"]), settings, config["clip"], config["image_tokens"])
+        clip = build_clip(config["clip"], config["text_transformer"])
+        return cls(clip, settings, config["clip"], config["image_tokens"])
 
     @property
     def _text(self) -> nn.Module:

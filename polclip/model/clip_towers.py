@@ -3,6 +3,10 @@
 Shapes: b items, t text tokens, p image tokens, w a tower's width, d the joint space.
 """
 
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -12,15 +16,21 @@ from polclip.model.blocks import masked_mean, unit
 from polclip.model.representations import Tokens
 
 
-def build_clip(config: dict) -> torch.nn.Module:
-    """A CLIP of the architecture that open_clip's configuration describes, its weights not yet loaded."""
+def build_clip(config: dict, text_transformer: dict | None = None) -> nn.Module:
+    """A CLIP of the architecture that open_clip's configuration describes, its weights not yet loaded.
+
+    text_transformer: configuration of a text tower of transformers, so that it need not be asked for on the model hub.
+    """
     from open_clip.model import CustomTextCLIP
 
-    text = config["text_cfg"]
-    if text.get("hf_model_name"):
-        config = config | {"text_cfg": text | {"hf_model_pretrained": False}}
     keys = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
-    return CustomTextCLIP(**{key: config[key] for key in keys if key in config})
+    config = {key: config[key] for key in keys if key in config}
+    if not text_transformer:
+        return CustomTextCLIP(**config)
+    with TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_text(json.dumps(text_transformer), encoding="utf-8")
+        own = {"hf_model_name": folder, "hf_model_pretrained": False}
+        return CustomTextCLIP(**{**config, "text_cfg": {**config["text_cfg"], **own}})
 
 
 def is_bidirectional(text: nn.Module) -> bool:
