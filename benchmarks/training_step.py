@@ -23,6 +23,7 @@ On two otherwise idle cores of an AMD EPYC without AVX-512 (three stored steps, 
     step_s         244.737      24.963       9.8      10.2 comparing the fastest steps, 9.5 in CPU seconds
     peak_mb      14774.305   11109.831       1.3
 
+With texts in parts of like length a later run gave 257.1 s against 28.9 s: 8.9, or 9.7 comparing the fastest steps.
 The loss was the same with states in 32 bit, and 3.4e-5 away with 16 bit. On a busy machine the wall clock says little:
 an earlier run gave 8.5 and another 6.4. There the ratio of CPU seconds is steadier, though not free of it (7.6).
 With a GPU, `--device cuda --warm-up 3 --repeat 10 --naive-repeat 5`: on one H100 0.895 s against 0.285 s (3.1) in
