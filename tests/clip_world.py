@@ -17,54 +17,25 @@ import tiny_clip
 import tiny_features
 import torch
 from PIL import Image
-from tiny_features import World, tiny_world
+from tiny_features import World, aligned, tiny_world
 
 from polclip.corpora.texts import collect
 from polclip.encoders.embed import EncoderSettings, embed_pictures, embed_texts, image_encoder, text_encoder
 from polclip.model.clip_polclip import ClipModelSettings
 from polclip.records import Picture, VisualInstance, read_records, write_records
-from polclip.training.alignment import AlignmentSettings, align
 from polclip.training.launch import run
-from polclip.training.settings import TrainingSettings
 
-SETTINGS = TrainingSettings(
-    tasks=("textual", "visual"),
+SETTINGS = dataclasses.replace(
+    tiny_features.TRAINING,
     epochs=1,
-    max_steps=12,
     words=8,
     glosses=16,
     pictures=24,
-    pictures_per_sense=2,
     phrases=6,
-    own_candidates=False,
     learning_rate=0.002,
     pretrained_learning_rate=0.002,
-    rise=0.1,
-    weight_decay=0.01,
-    clip_norm=1.0,
-    accumulate=1,
-    precision="no",
-    dev_every=4,
     dev_instances=100,
-    patience=None,
     save_minutes=0,
-    tensorboard=False,
-)
-ALIGNMENT = AlignmentSettings(
-    epochs=1,
-    batch=22,
-    learning_rate=1e-4,
-    text_learning_rate=1e-5,
-    weight_decay=0.01,
-    temperature=0.07,
-    hidden=32,
-    channel_dropout=0.1,
-    dropout=0.1,
-    members=2,
-    sense_weight=0.5,
-    word_epochs=1,
-    word_batch=32,
-    word_learning_rate=3e-4,
 )
 
 
@@ -89,21 +60,7 @@ def _call(folder: Path, world: World, **given) -> dict:
 def pair_call(folder: Path) -> dict:
     """A call over a pair of towers, barely aligned, so that something is left to learn."""
     world = tiny_world(folder)
-    align(
-        folder / "towers",
-        world.inventory,
-        world.texts,
-        world.pictures,
-        world.classes,
-        world.phrases,
-        world.pictures_train,
-        world.dev_style,
-        world.dev_words,
-        ("photo",),
-        [world.textual_train],
-        ALIGNMENT,
-        seed=1,
-    )
+    aligned(world, folder / "towers", epochs=1, learning_rate=1e-4, text_learning_rate=1e-5)
     return _call(
         folder,
         world,

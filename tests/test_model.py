@@ -467,6 +467,20 @@ def test_losses_of_parts_that_are_off_are_zero_and_the_total_is_the_sum():
 
 
 @MODELS
+@pytest.mark.parametrize(
+    ("off", "with_images", "expected"),
+    [({}, True, 3), ({}, False, 0), ({"isg": False}, True, 1), ({"sig": False}, True, 2)],
+)
+def test_a_target_is_computed_only_where_its_loss_is_asked_for(build, monkeypatch, off, with_images, expected):
+    settings = CLIP_MODEL if build is random_clip_model else MODEL
+    model = build(settings=replace(settings, **off, fusion=not off))
+    target, asked = type(model)._target, []
+    monkeypatch.setattr(type(model), "_target", lambda *given: asked.append(1) or target(*given))
+    model(batch_of(model, with_images))
+    assert len(asked) == expected  # two parts of glosses, and the images
+
+
+@MODELS
 def test_a_step_may_have_no_words_or_no_phrases(build):
     model = build()
     batch = batch_of(model)

@@ -31,12 +31,22 @@ NAMES = {
     "multi_fusion.feed_forward.linear1": "fusion.feed_forward.0",
     "multi_fusion.feed_forward.linear2": "fusion.feed_forward.2",
     "multi_fusion.ln_post": "fusion.norm",
-    "multihead_attn": "attn",
 }
 pytestmark = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference numbers are not at hand")
 
 
+IN_FUSION = {
+    "ln_1": "norm_attention",
+    "ln_2": "norm_mlp",
+    "multihead_attn": "attention",
+    "mlp.c_fc": "mlp.0",
+    "mlp.c_proj": "mlp.2",
+}
+
+
 def ours(name: str) -> str:
+    for theirs, mine in IN_FUSION.items() if name.startswith("multi_fusion.layers") else ():
+        name = name.replace(theirs, mine)
     for theirs, mine in NAMES.items():
         name = name.replace(theirs, mine)
     return name

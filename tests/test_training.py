@@ -7,90 +7,26 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_features import CLASSES, IMAGE, MODEL, TEXT, random_model, tiny_world
+from tiny_features import FORMS, MODEL, aligned, random_model, same, tiny_world
+from tiny_features import TRAINING as SETTINGS
 
-from polclip.corpora.texts import caption_text, gloss_text, photo_text, text_id
-from polclip.encoders.feature_store import FeatureStore, shard_writer
 from polclip.errors import UserError
 from polclip.files import read_json_lines
-from polclip.model.losses import contrastive_loss
-from polclip.model.pair_polclip import Heads, PairPolCLIP
+from polclip.model.pair_polclip import PairPolCLIP
 from polclip.model.polclip import PolCLIP
 from polclip.model.representations import Losses
 from polclip.records import Phrase, Picture, TextualInstance, VisualInstance, read_records, write_records
-from polclip.training import alignment, loop, state
-from polclip.training.alignment import QueryRanking, align, read_heads
-from polclip.training.batches import make_batch, make_step
-from polclip.training.budget import Part
-from polclip.training.corpora import SenseCorpus, TextualCorpus, target_state
+from polclip.training import loop, state
+from polclip.training.alignment import read_heads
+from polclip.training.batches import make_step
 from polclip.training.loop import Trainer, train
 from polclip.training.schedule import PlannedStep, parameter_groups, rate
-from polclip.training.settings import AlignmentSettings, TrainingSettings
 from polclip.training.state import SavedState
-
-FORMS = ("photo", "listed")
-ALIGNMENT = AlignmentSettings(
-    epochs=6,
-    batch=22,
-    learning_rate=0.005,
-    text_learning_rate=0.001,
-    weight_decay=0.01,
-    temperature=0.07,
-    hidden=32,
-    channel_dropout=0.1,
-    dropout=0.1,
-    members=2,
-    sense_weight=0.5,
-    word_epochs=1,
-    word_batch=16,
-    word_learning_rate=0.0003,
-)
-SETTINGS = TrainingSettings(
-    tasks=("textual", "visual"),
-    epochs=2,
-    max_steps=12,
-    words=16,
-    glosses=24,
-    pictures=30,
-    pictures_per_sense=2,
-    phrases=8,
-    own_candidates=False,
-    learning_rate=0.005,
-    pretrained_learning_rate=0.005,
-    rise=0.1,
-    weight_decay=0.01,
-    clip_norm=1.0,
-    accumulate=1,
-    precision="no",
-    dev_every=4,
-    dev_instances=50,
-    patience=None,
-    save_minutes=60.0,
-    tensorboard=False,
-)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     return tiny_world(tmp_path_factory.mktemp("world"))
-
-
-def aligned(world, folder, seed=1, **changes):
-    paths = (world.phrases, world.pictures_train, world.dev_style, world.dev_words)
-    settings = replace(ALIGNMENT, **changes)
-    align(
-        folder,
-        world.inventory,
-        world.texts,
-        world.pictures,
-        world.classes,
-        *paths,
-        FORMS,
-        [world.textual_train],
-        settings,
-        seed,
-    )
-    return list(read_json_lines(folder / "metrics.jsonl"))
 
 
 @pytest.fixture(scope="module")
@@ -137,111 +73,6 @@ def main(world, towers, tmp_path_factory):
 
 def weights(folder):
     return load_file(folder / "model.safetensors")
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-# --- alignment
-
-
-def test_alignment_solves_what_the_towers_alone_do_not(world, tmp_path):
-    lines = aligned(world, tmp_path)
-    *lines, of_words = lines
-    assert of_words.keys() == {"word_epoch", "word_loss"}
-    assert len(lines) == ALIGNMENT.epochs and lines[-1]["loss"] < lines[0]["loss"] / 2
-    described, kept = read_heads(tmp_path)
-    assert (described.text_width, described.image_width, described.classes) == (TEXT, IMAGE, CLASSES)
-    heads = Heads(described)
-    heads.load_state_dict(kept)
-    heads.eval()
-    dev = [QueryRanking([path], world.texts, world.pictures, FORMS) for path in (world.dev_style, world.dev_words)]
-    rate = np.mean([ranking.hit_rate(heads) for ranking in dev])
-    # The best epoch is the one that is kept.
-    assert rate == pytest.approx(max(line["dev_visual"] for line in lines)) and rate > 90
-    assert np.mean([ranking.hit_rate(Heads(described).eval()) for ranking in dev]) < 50
-    for line in lines:
-        assert line["dev_visual"] == pytest.approx((line["dev_style"] + line["dev_words"]) / 2)
-    concepts = torch.from_numpy(
-        world.texts.pooled([text_id(gloss_text(world.inventory.synset(s))) for s in world.classes])
-    )
-    assert torch.allclose(heads.image.class_embeddings, torch.nn.functional.normalize(concepts, dim=-1), atol=1e-6)
-    taught = [synset_id for synset_id in world.inventory.synset_ids() if f"train:{synset_id}.0" in world.pictures]
-    glosses = [text_id(gloss_text(world.inventory.synset(s))) for s in taught]
-    with torch.inference_mode():
-        assert torch.allclose(heads.image.sense_embeddings, heads.text(torch.from_numpy(world.texts.pooled(glosses))))
-    assert all(member.concept_weight.item() != 1 for member in heads.image.members)  # each member learned
-
-
-def test_alignment_keeps_its_best_epoch_and_matches_both_ways(world, tmp_path, monkeypatch):
-    seen, matched = [], []
-
-    def rate(_, heads):
-        seen.append({name: tensor.clone() for name, tensor in heads.state_dict().items()})
-        assert not heads.training
-        return 50.0 if len(seen) in (3, 4) else 10.0  # the two dev sets of the second of three epochs
-
-    def loss(similarity, same, scale):
-        matched.append(similarity.detach())
-        return contrastive_loss(similarity, same, scale)
-
-    monkeypatch.setattr(QueryRanking, "hit_rate", rate)
-    monkeypatch.setattr(alignment, "contrastive_loss", loss)
-    aligned(world, tmp_path, epochs=3, word_epochs=0)
-    kept = read_heads(tmp_path)[1]
-    assert same(kept, seen[2]) and not same(kept, seen[4])
-    assert all(torch.equal(one, other.T) for one, other in zip(matched[::2], matched[1::2], strict=True))
-
-
-def test_alignment_with_one_seed_is_one_result(world, tmp_path):
-    for name, seed in (("one", 3), ("again", 3), ("other", 4)):
-        aligned(world, tmp_path / name, seed, epochs=2)
-    one, again, other = (read_heads(tmp_path / name)[1] for name in ("one", "again", "other"))
-    assert same(one, again) and not same(one, other)
-
-
-def test_alignment_leaves_out_dev_queries_whose_pictures_could_not_be_read(world, tmp_path):
-    queries = list(read_records(world.dev_style, VisualInstance))
-    broken = replace(queries[0], candidates=["dev:lost", *queries[0].candidates[1:]])
-    write_records(tmp_path / "some.parquet", VisualInstance, [broken, *queries[1:5]])
-    assert len(QueryRanking([tmp_path / "some.parquet"], world.texts, world.pictures, FORMS).gold) == 4
-    write_records(tmp_path / "none.parquet", VisualInstance, [broken])
-    with pytest.raises(UserError, match=r"No visual query.*none\.parquet"):
-        QueryRanking([tmp_path / "none.parquet"], world.texts, world.pictures, FORMS)
-
-
-def test_alignment_without_a_picture_is_refused(world, tmp_path):
-    write_records(tmp_path / "pictures.parquet", Picture, [])
-    with pytest.raises(UserError, match="No training picture"):
-        aligned(replace(world, pictures_train=tmp_path / "pictures.parquet"), tmp_path / "towers")
-    assert not (tmp_path / "towers").exists()
-
-
-def test_the_word_head_learns_each_word_against_its_candidates_and_leaves_the_other_heads(world, tmp_path):
-    lines = aligned(world, tmp_path / "plain", epochs=1, word_epochs=0)
-    assert not any("word_loss" in line for line in lines)
-    _, before = read_heads(tmp_path / "plain")
-    lines = aligned(world, tmp_path / "learned", epochs=1, word_epochs=10, word_learning_rate=0.005)
-    losses = [line["word_loss"] for line in lines if "word_loss" in line]
-    assert len(losses) == 10 and losses[-1] < losses[0] / 2
-    described, after = read_heads(tmp_path / "learned")
-    moved = {name for name in after if not torch.equal(after[name], before[name])}
-    assert moved and all(name.startswith("word.") for name in moved)
-    heads = Heads(described)
-    heads.load_state_dict(after)
-    corpus = TextualCorpus.read([world.textual_dev], world.inventory, world.texts)
-    glosses = [text_id(gloss_text(world.inventory.synset(s))) for s in corpus.synsets]
-    with torch.inference_mode():
-        cosines = (
-            heads.eval().word_in_context(*corpus.words(range(len(corpus)), "cpu"))
-            @ heads.text(torch.from_numpy(world.texts.pooled(glosses))).T
-        )
-    right = [gold[row[own].argmax()] for row, own, gold in zip(cosines, corpus.candidates, corpus.gold, strict=True)]
-    assert np.mean(right) > 0.85
-
-
-# --- training
 
 
 def test_training_learns_both_tasks(main):
@@ -544,139 +375,6 @@ def test_pictures_alone_without_any_phrase_are_refused(world, towers, tmp_path):
     settings = replace(SETTINGS, tasks=("visual",))
     with pytest.raises(UserError, match="phrase"):
         trained(world, towers, tmp_path / "model", settings=settings, phrases=[tmp_path / "phrases.parquet"])
-
-
-# --- batches and corpora
-
-
-def step_of(world, own_candidates=False, senses=("00000101-n", "00000104-n"), rows=(0, 30), captions=False):
-    textual = TextualCorpus.read([world.textual_train], world.inventory, world.texts)
-    visual = SenseCorpus.read([world.phrases], [world.pictures_train], world.pictures)
-    step = make_step(
-        [Part(row, tuple(textual.candidates[row])) for row in rows],
-        [visual.phrases[synset_id][0] for synset_id in senses],
-        textual,
-        visual,
-        world.inventory,
-        pictures_per_sense=2,
-        own_candidates=own_candidates,
-        captions=captions,
-        rng=np.random.default_rng(0),
-    )
-    return textual, step, make_batch(step, textual, world.texts, world.pictures, "cpu")
-
-
-def test_a_batch_is_labelled_by_synset(world):
-    textual, step, batch = step_of(world)
-    # bat as an animal, bat as a club (rows 0 and 30), then the phrases of bat (animal) and mouse (animal).
-    assert [textual.instances[k].gold for k in step.words] == [["bat%1:05:00::"], ["bat%1:06:00::"]]
-    synsets = ["00000101-n", "00000102-n", "00000104-n"]
-    assert step.glosses == [text_id(gloss_text(world.inventory.synset(s))) for s in synsets]
-    # Every sense of the step that has pictures shows two of them: those of the words' candidates, too.
-    assert [picture.split(":")[1].split(".")[0] for picture in step.pictures] == [s for s in synsets for _ in range(2)]
-    assert len(set(step.pictures)) == 6 and step.captions is None and step.labels.image_of_caption is None
-    assert step.labels.gloss_of_context.int().tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
-    by_sense = [[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]
-    assert step.labels.gloss_of_image.int().tolist() == by_sense
-    assert step.labels.image_of_context.int().tolist() == [by_sense[k] for k in (0, 1, 0, 2)]
-    assert step.labels.candidates.all()
-    assert batch.images.pooled.shape == (6, IMAGE) and batch.images.classes.shape == (6, CLASSES)
-    np.testing.assert_array_equal(batch.images.pooled, world.pictures.pooled(step.pictures))
-    phrase = text_id(photo_text("bat of 00000101-n"))
-    np.testing.assert_array_equal(batch.phrases.parts[0][0].numpy(), world.texts.pooled([phrase])[0])
-    np.testing.assert_array_equal(batch.words.parts[0][1], world.texts.pooled([textual.text_ids[k] for k in (0, 30)]))
-    assert batch.word_count == 2 and batch.captions is None
-    glosses = torch.cat([tokens.pooled for tokens in batch.glosses.parts])[batch.glosses.order]
-    np.testing.assert_array_equal(glosses, world.texts.pooled(step.glosses))
-
-
-def test_own_candidates_hold_for_words_and_not_for_phrases(world):
-    _, step, _ = step_of(world, own_candidates=True)
-    assert step.labels.candidates.int().tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 1, 1]]
-    _, phrases_alone, batch = step_of(world, own_candidates=True, rows=())
-    assert phrases_alone.labels.candidates.all() and phrases_alone.words == []
-    assert batch.word_count == 0 and batch.words.parts == []
-    _, words_alone, batch = step_of(world, senses=())
-    assert len(words_alone.pictures) == 4 and batch.phrases.parts == []
-
-
-def test_a_part_of_a_word_is_compared_with_its_own_share_of_the_senses(world):
-    textual = TextualCorpus.read([world.textual_train], world.inventory, world.texts)
-    (gold,) = textual.candidates[0][textual.gold[0]]
-    step = make_step(
-        [Part(0, (gold,)), Part(30, tuple(textual.candidates[30]))],
-        [],
-        textual,
-        None,
-        world.inventory,
-        pictures_per_sense=2,
-        own_candidates=True,
-        captions=False,
-        rng=np.random.default_rng(0),
-    )
-    assert step.labels.candidates.int().tolist() == [[1, 0], [1, 1]]
-    assert step.pictures == [] and make_batch(step, textual, world.texts, world.pictures, "cpu").images is None
-
-
-def test_captions_tell_of_every_candidate_sense_and_phrase(world, tmp_path):
-    textual = TextualCorpus.read([world.textual_train], world.inventory, world.texts)
-    visual = SenseCorpus.read([world.phrases], [world.pictures_train], world.pictures)
-    rows = (0, 30)
-    step = make_step(
-        [Part(row, tuple(textual.candidates[row])) for row in rows],
-        visual.phrases["00000104-n"],
-        textual,
-        visual,
-        world.inventory,
-        pictures_per_sense=1,
-        own_candidates=False,
-        captions=True,
-        rng=np.random.default_rng(0),
-    )
-    told = [("bat", "00000101-n"), ("bat", "00000102-n"), ("mouse", "00000104-n")]
-    assert step.captions == [text_id(caption_text(word, world.inventory.synset(s))) for word, s in told]
-    assert step.labels.image_of_caption.int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
-
-
-def test_the_target_is_the_mean_of_the_tokens_over_its_characters(world):
-    textual = TextualCorpus.read([world.textual_dev], world.inventory, world.texts)
-    (row,) = [k for k, x in enumerate(textual.instances) if x.instance_id == "look_up%2:31:00::.0"]
-    text = text_id(textual.instances[row].text)
-    states = world.texts.states(text).astype(np.float32)  # number 0 of KEY look up, between two special tokens
-    target, sentence = textual.words([row, 0], "cpu")
-    np.testing.assert_allclose(target[0], states[5:7].mean(0), atol=1e-6)
-    np.testing.assert_allclose(sentence, world.texts.pooled([text, textual.text_ids[0]]))
-    # Part of a token is enough; a target that was cut off leaves the mean over all.
-    np.testing.assert_allclose(target_state(world.texts, text, (1, 3)), states[1], atol=1e-6)
-    np.testing.assert_allclose(target_state(world.texts, text, (900, 903)), states.mean(0), atol=1e-6)
-
-
-def test_of_token_ids_the_target_is_which_of_them_stand_over_its_characters(world, tmp_path):
-    by_id = {x.instance_id: x for x in read_records(world.textual_dev, TextualInstance)}
-    long, short, cut_off = (by_id[f"{key}.0"] for key in ("look_up%2:31:00::", "bat%1:05:00::", "bat%1:06:00::"))
-    with shard_writer(tmp_path / "ids") as writer:
-        for x in (long, short, cut_off):
-            spans = world.texts.spans(text_id(x.text))[: 3 if x is cut_off else None]
-            writer.add([text_id(x.text)], [np.arange(len(spans)) + 100], np.zeros((1, 4)), spans=[spans])
-    write_records(tmp_path / "some.parquet", TextualInstance, [long, short, cut_off])
-    corpus = TextualCorpus.read([tmp_path / "some.parquet"], world.inventory, FeatureStore([tmp_path / "ids"]))
-    tokens, inside = corpus.words([1, 0, 2], "cpu")
-    assert tokens.pooled is None and tokens.states[0].tolist() == [*range(100, 107), 0]
-    assert inside[:2].int().tolist() == [[0, 0, 0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1, 1, 0]]
-    assert inside[2].tolist() == tokens.real[2].tolist() == [True] * 3 + [False] * 5  # all that was left of it
-
-
-def test_senses_with_pictures_are_read_with_their_phrases(world, tmp_path):
-    pictures = list(read_records(world.pictures_train, Picture))[:9]  # eight of the first sense, one of the next
-    lost = replace(pictures[0], picture_id="lost")
-    write_records(tmp_path / "pictures.parquet", Picture, [*pictures, lost])
-    some = list(read_records(world.phrases, Phrase))[1:4]
-    write_records(tmp_path / "phrases.parquet", Phrase, some)
-    senses = SenseCorpus.read([tmp_path / "phrases.parquet"], [tmp_path / "pictures.parquet"], world.pictures)
-    first, second = pictures[0].synset_id, pictures[8].synset_id
-    assert senses.pictures == {first: [p.picture_id for p in pictures[:8]], second: [pictures[8].picture_id]}
-    # The first has no phrase, and the other phrases no picture.
-    assert senses.synsets == [second] and senses.phrases == {second: [some[0]]}
 
 
 def test_definitions_stand_in_the_queries_of_the_dev_set(world, towers, tmp_path):

@@ -5,7 +5,7 @@ training, and everything can be solved by it.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,59 @@ from tiny_wordnet import tiny_inventory
 
 from polclip.corpora.texts import captions_of, gloss_text, photo_text, text_id
 from polclip.encoders.feature_store import FeatureStore, shard_writer
+from polclip.files import read_json_lines
 from polclip.inventory import Inventory
 from polclip.model.pair_polclip import PairModelSettings, PairPolCLIP, TowerSettings
 from polclip.model.representations import Tokens
 from polclip.records import Phrase, Picture, TextualInstance, VisualInstance, write_records
+from polclip.training.alignment import align
+from polclip.training.settings import AlignmentSettings, TrainingSettings
 
 TEXT, IMAGE, CLASSES = 16, 24, 5
 TOWERS = TowerSettings(TEXT, IMAGE, TEXT, CLASSES, hidden=32, channel_dropout=0.1, dropout=0.1, members=2)
 MODEL = PairModelSettings(width=16, heads=2, shared_blocks=1, own_blocks=1, fusion_blocks=1, dropout=0.1)
+
+
+FORMS = ("photo", "listed")
+ALIGNMENT = AlignmentSettings(
+    epochs=6,
+    batch=22,
+    learning_rate=0.005,
+    text_learning_rate=0.001,
+    weight_decay=0.01,
+    temperature=0.07,
+    hidden=32,
+    channel_dropout=0.1,
+    dropout=0.1,
+    members=2,
+    sense_weight=0.5,
+    word_epochs=1,
+    word_batch=16,
+    word_learning_rate=0.0003,
+)
+TRAINING = TrainingSettings(
+    tasks=("textual", "visual"),
+    epochs=2,
+    max_steps=12,
+    words=16,
+    glosses=24,
+    pictures=30,
+    pictures_per_sense=2,
+    phrases=8,
+    own_candidates=False,
+    learning_rate=0.005,
+    pretrained_learning_rate=0.005,
+    rise=0.1,
+    weight_decay=0.01,
+    clip_norm=1.0,
+    accumulate=1,
+    precision="no",
+    dev_every=4,
+    dev_instances=50,
+    patience=None,
+    save_minutes=60.0,
+    tensorboard=False,
+)
 
 
 @dataclass(frozen=True)
@@ -169,3 +214,25 @@ def tiny_world(folder: Path, seed: int = 0, instances: int = 24, drawings: int =
         **paths,
         classes=classes,
     )
+
+
+def aligned(world, folder, seed=1, **changes):
+    paths = (world.phrases, world.pictures_train, world.dev_style, world.dev_words)
+    settings = replace(ALIGNMENT, **changes)
+    align(
+        folder,
+        world.inventory,
+        world.texts,
+        world.pictures,
+        world.classes,
+        *paths,
+        FORMS,
+        [world.textual_train],
+        settings,
+        seed,
+    )
+    return list(read_json_lines(folder / "metrics.jsonl"))
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

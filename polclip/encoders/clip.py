@@ -70,7 +70,11 @@ def bytes_per_picture(architecture: str, grid: int | None) -> int:
     config = clip_config(architecture)
     vision = config["vision_cfg"]
     side = grid or vision["image_size"] // vision["patch_size"]
-    return 2 * ((side**2 + 1) * vision["width"] + config["embed_dim"])
+    return _stored_bytes(side**2 + 1, vision["width"], config["embed_dim"])
+
+
+def _stored_bytes(tokens: int, width: int, embed: int) -> int:
+    return 2 * (tokens * width + embed)
 
 
 class ClipTextEncoder:
@@ -149,7 +153,7 @@ class ClipImageEncoder:
         self.top = ImageTop(self.visual, self.frozen)
         tokens, width = self.visual.positional_embedding.shape
         tokens = tokens if grid is None else grid**2 + 1
-        self.bytes_per_picture = 2 * (tokens * width + self.visual.proj.shape[1])
+        self.bytes_per_picture = _stored_bytes(tokens, width, self.visual.proj.shape[1])
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """A picture in the tower's size, [3, h, w] whole numbers: a quarter of what normalized ones would take."""

@@ -21,19 +21,20 @@ class SelfAttentionBlock(nn.Module):
 
 
 class CrossAttentionBlock(nn.Module):
-    """query [b, t, w] attends to source [b, s, w]; `real` [b, s] is False at the source's padding."""
+    """query [b, t, w] attends to source [b, s, w]; `real` [b, s] is False at the source's padding, None: no padding."""
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, activation: type[nn.Module] = nn.GELU) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), activation(), nn.Linear(4 * width, width))
 
-    def forward(self, query: Tensor, source: Tensor, real: Tensor) -> Tensor:
+    def forward(self, query: Tensor, source: Tensor, real: Tensor | None) -> Tensor:
         normed_query, normed_source = self.norm_attention(query), self.norm_attention(source)
+        padding = None if real is None else ~real
         attended = self.attention(
-            normed_query, normed_source, normed_source, key_padding_mask=~real, need_weights=False
+            normed_query, normed_source, normed_source, key_padding_mask=padding, need_weights=False
         )[0]
         query = query + attended
         return query + self.mlp(self.norm_mlp(query))

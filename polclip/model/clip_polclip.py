@@ -5,7 +5,6 @@ blocks want as many as a text has), w the text tower's width, v the image tower'
 """
 
 import copy
-from collections import OrderedDict
 from dataclasses import asdict, dataclass
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polclip.errors import UserError
-from polclip.model.blocks import masked_mean, unit
+from polclip.model.blocks import CrossAttentionBlock, masked_mean, unit
 from polclip.model.clip_towers import (
     ImageTop,
     build_clip,
@@ -29,7 +28,7 @@ from polclip.model.clip_towers import (
     text_width,
     through_last_text_blocks,
 )
-from polclip.model.polclip import PolCLIP
+from polclip.model.polclip import PolCLIP, check_parts
 from polclip.model.representations import Represented, Tokens
 
 
@@ -58,23 +57,6 @@ class ClipModelSettings:
     recompute: bool = False  # gradient checkpointing: a third more computing for a fraction of the memory
 
 
-class CrossBlock(nn.Module):
-    """q = q + attention(ln_1 q, ln_1 kv); q = q + mlp(ln_2 q): query [b, s, d], key [b, t, d], `real` [b, t]."""
-
-    def __init__(self, width: int, heads: int, activation: type[nn.Module]) -> None:
-        super().__init__()
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.mlp = nn.Sequential(
-            OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=activation(), c_proj=nn.Linear(4 * width, width))
-        )
-
-    def forward(self, query: Tensor, key: Tensor, real: Tensor | None) -> Tensor:
-        normed, padding = self.ln_1(key), None if real is None else ~real
-        query = query + self.attn(self.ln_1(query), normed, normed, key_padding_mask=padding, need_weights=False)[0]
-        return query + self.mlp(self.ln_2(query))
-
-
 class CrossFusion(nn.Module):
     """Cross-attention blocks, a feed-forward without residual, pooling and a norm: one for both modalities."""
 
@@ -82,7 +64,7 @@ class CrossFusion(nn.Module):
         super().__init__()
         self.pooling = settings.fusion_pooling
         self.blocks = nn.ModuleList(
-            CrossBlock(width, settings.heads, activation) for _ in range(settings.fusion_blocks)
+            CrossAttentionBlock(width, settings.heads, activation=activation) for _ in range(settings.fusion_blocks)
         )
         self.feed_forward = nn.Sequential(
             nn.Linear(width, settings.feed_forward), nn.ReLU(), nn.Linear(settings.feed_forward, width)
@@ -159,11 +141,7 @@ class ClipPolCLIP(PolCLIP):
             for key, value in asked.items():
                 if value > depth:
                     raise UserError(f"model.{key}: {value} blocks, but the {tower} tower has {depth}.")
-        if settings.fusion and not (settings.sig and settings.isg):
-            raise UserError(
-                "model.fusion attends to what SIG and ISG generate: with model.fusion: true, "
-                "model.sig and model.isg have to be true as well."
-            )
+        check_parts(settings)
         if is_bidirectional(text) and settings.image_positions is not None:
             raise UserError(
                 f"model.image_positions: {settings.image_positions}, but this text tower has no causal mask of a "

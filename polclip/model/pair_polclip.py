@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from polclip.errors import UserError
 from polclip.model.blocks import SelfAttentionBlock, unit
 from polclip.model.fusion import Fusion
 from polclip.model.generation import Generated, Generator
 from polclip.model.heads import ConceptImageHead, ResidualTextHead
 from polclip.model.momentum import MomentumCopy
-from polclip.model.polclip import PolCLIP
+from polclip.model.polclip import PolCLIP, check_parts
 from polclip.model.representations import Represented, Tokens
 
 
@@ -85,11 +84,7 @@ class PairPolCLIP(PolCLIP):
 
     def __init__(self, towers: TowerSettings, settings: PairModelSettings) -> None:
         super().__init__()
-        if settings.fusion and not (settings.sig and settings.isg):
-            raise UserError(
-                "model.fusion attends to what SIG and ISG generate: with model.fusion: true, "
-                "model.sig and model.isg have to be true as well."
-            )
+        check_parts(settings)
         self.towers, self.settings, self.embed = towers, settings, towers.embed
         self.heads = Heads(towers)
         width, dropout = settings.width, settings.dropout

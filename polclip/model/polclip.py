@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
@@ -25,6 +26,7 @@ class PolCLIP(nn.Module, ModelHubMixin):
     `phrase`, `gloss`, `image`, and moves its `momentum` copies when it is told to `follow`.
     """
 
+    settings: Any  # of the kind; both have `sig`, `isg` and `fusion`
     log_scale: nn.Parameter
     momentum: nn.Module | None
     embed: int  # width of the joint space
@@ -55,11 +57,15 @@ class PolCLIP(nn.Module, ModelHubMixin):
         captions = None
         if batch.captions is not None:
             captions = gather(self._embedded(self.phrase, batch.captions), labels.image_of_caption.shape[0])
-        parts = [self.gloss(tokens, with_target=True) for tokens in batch.glosses.parts]
+        # A target costs another run of a tower: only where its loss is asked for.
+        for_isg = self.settings.isg and batch.images is not None
+        parts = [self.gloss(tokens, with_target=for_isg) for tokens in batch.glosses.parts]
         gloss = self._gathered(joined(parts, batch.glosses.order), labels.gloss_of_context.shape[1])
         image = None
         if batch.images is not None:
-            image = self._gathered(self.image(batch.images, with_target=True), labels.gloss_of_image.shape[1])
+            image = self._gathered(
+                self.image(batch.images, with_target=self.settings.sig), labels.gloss_of_image.shape[1]
+            )
         # Cosines a thousandth apart are what is learned: 16 bit would round them away.
         with torch.autocast(self.device.type, enabled=False):
             return four_losses(contexts, captions, gloss, image, labels, self.scale, self.several_positives)
@@ -100,6 +106,15 @@ class PolCLIP(nn.Module, ModelHubMixin):
     def _from_pretrained(cls, *, model_id: str, revision: str | None = None, **hub) -> "PolCLIP":
         keys = ("cache_dir", "force_download", "local_files_only", "token")
         return read_model(snapshot_download(model_id, revision=revision, **{key: hub.get(key) for key in keys}))
+
+
+def check_parts(settings: Any) -> None:
+    """Raise UserError where fusion is asked for without what it attends to."""
+    if settings.fusion and not (settings.sig and settings.isg):
+        raise UserError(
+            "model.fusion attends to what SIG and ISG generate: with model.fusion: true, "
+            "model.sig and model.isg have to be true as well."
+        )
 
 
 def _kind(name: str) -> type[PolCLIP]:

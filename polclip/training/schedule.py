@@ -63,8 +63,8 @@ def plan_epoch(
     taken = 0
     for step in steps_of_epoch(parts, shown, for_words):
         taken += len(step)
-        held = {textual.synsets[s] for part in step for s in part.senses}
-        pictures = int(sum(shown[s] for s in {s for part in step for s in part.senses}))
+        senses = {s for part in step for s in part.senses}
+        held, pictures = {textual.synsets[s] for s in senses}, int(sum(shown[s] for s in senses))
         yield PlannedStep(step, _fitting(phrases, visual, held, budget, reserved, pictures), taken / len(parts))
 
 
