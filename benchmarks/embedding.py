@@ -1,7 +1,7 @@
 """The embedding step against the bare encoder: what reading, decoding and writing cost beside the forward pass.
 
     python benchmarks/embedding.py
-    python benchmarks/embedding.py --device cuda --architecture ViT-L-14 --pictures 2048 --workers 13
+    python benchmarks/embedding.py --device cuda --architecture ViT-L-14 --pictures 30720 --workers 12
 
 `embed_pictures` reads picture files, prepares them in worker processes, encodes them and writes a feature shard. The
 bare encoder is the tower's own forward pass over the same pictures, decoded and prepared beforehand and lying on the
@@ -13,8 +13,9 @@ The two take turns, `--repeat` times, and the medians are compared.
 
 On two cores of an AMD EPYC without AVX-512, little used by others: 9.2 pictures/s bare and 9.0 as a step, 0.98 of it
 (0.99 comparing the fastest of each); 52 texts/s; one worker prepares 274 pictures/s. While others used the machine as
-well, it was 0.91 (0.96). On one H100 (second command), before the states came by way of pinned memory: 1,589 pictures/s
-bare and 665 as a step, 0.42 of it.
+well, it was 0.91 (0.96). On one H100 with 16 cores (second command): 1,585 pictures/s bare and 1,420 as a step, 0.90 of
+it. Workers need about a second to start and end, so that 10,240 pictures reach 0.88; 8 workers prepare too few (0.68),
+15 take time from the process that asks for the GPU (0.86).
 """
 
 import argparse
@@ -67,6 +68,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--width", type=int, help="of both towers, in place of the architecture's own")
     parser.add_argument("--grid", type=int, help="average the patches to grid x grid before they are written")
     parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--files", type=int, default=256, help="different ones, each read again and again")
     parser.add_argument("--texts", type=int, default=512)
     parser.add_argument("--batch", type=int, help="pictures; default: 8 on a CPU and 64 on a GPU, as in the workflow")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -81,6 +83,8 @@ def options() -> argparse.Namespace:
     args = parser.parse_args()
     on_gpu = args.device == "cuda"
     args.batch = args.batch or (64 if on_gpu else 8)
+    if args.pictures % args.batch or min(args.files, args.pictures) % args.batch:
+        parser.error(f"--pictures and --files must be multiples of the batch of {args.batch}.")
     args.precision = args.precision or ("fp16" if on_gpu else "fp32")
     return args
 
@@ -96,16 +100,16 @@ def random_clip(args: argparse.Namespace) -> torch.nn.Module:
     return build_clip(config).to(args.device).eval()
 
 
-def write_pictures(folder: Path, count: int) -> list[Picture]:
-    """Smooth noise as photographs are, half of it JPEG and half PNG."""
+def write_pictures(folder: Path, files: int, count: int) -> list[Picture]:
+    """So many pictures in `files` files: smooth noise as photographs are, half of it JPEG and half PNG."""
     rng = np.random.default_rng(0)
-    pictures = []
-    for k in range(count):
+    paths = []
+    for k in range(min(files, count)):
         path = folder / f"{k}.{'jpg' if k % 2 else 'png'}"
         coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
         coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(path)
-        pictures.append(Picture(str(k), str(path), "noise", "noise", "noise", None, "benchmark"))
-    return pictures
+        paths.append(str(path))
+    return [Picture(str(k), paths[k % len(paths)], "noise", "noise", "noise", None, "benchmark") for k in range(count)]
 
 
 def write_texts(path: Path, count: int) -> None:
@@ -116,17 +120,18 @@ def write_texts(path: Path, count: int) -> None:
 
 
 def prepared_batches(pictures: Sequence[Picture], preprocess: Callable, args: argparse.Namespace) -> list[Tensor]:
-    """All pictures as the tower reads them, on the device."""
-    prepared = torch.stack([preprocess(read_picture(picture.path)) for picture in pictures])
-    return list(prepared.to(args.device).split(args.batch))
+    """All pictures as the tower reads them, on the device; those of one file share its memory."""
+    prepared = torch.stack([preprocess(read_picture(picture.path)) for picture in pictures[: args.files]])
+    batches = prepared.to(args.device).split(args.batch)
+    return [batches[k % len(batches)] for k in range(-(-args.pictures // args.batch))]
 
 
 def prepare_seconds(pictures: Sequence[Picture], encoder: ClipImageEncoder) -> float:
-    """What one worker needs to read and prepare the pictures."""
+    """What one worker needs to read and prepare a picture."""
     start = time.perf_counter()
     for picture in pictures:
         encoder.prepare(read_picture(picture.path))
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / len(pictures)
 
 
 @torch.inference_mode()
@@ -166,10 +171,10 @@ def measure(args: argparse.Namespace, folder: Path) -> dict:
     preprocess = image_transform_v2(PreprocessCfg(size=model.visual.image_size), is_train=False)
     image_encoder = ClipImageEncoder(model, preprocess, args.device, grid=args.grid)
     text_encoder = ClipTextEncoder(model, args.architecture, args.device)
-    pictures = write_pictures(folder, args.pictures)
+    pictures = write_pictures(folder, args.files, args.pictures)
     write_records(folder / "pictures.parquet", Picture, pictures)
     write_texts(folder / "texts.parquet", args.texts)
-    prepare_s = prepare_seconds(pictures, image_encoder)
+    prepare_s = prepare_seconds(pictures[: args.files], image_encoder)
     batches = prepared_batches(pictures, preprocess, args)
 
     bare_seconds(model.visual, batches[:2], args)  # the first calls choose kernels and take memory
@@ -190,7 +195,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict:
         "ratio_vs_bare_of_fastest": min(bare) / min(whole),  # what others compute on the machine counts less
         "bare_s": bare,
         "embedding_s": whole,
-        "prepared_images_per_s_one_process": args.pictures / prepare_s,
+        "prepared_images_per_s_one_process": 1 / prepare_s,
         "texts_per_s": args.texts / statistics.median(of_texts),
         "written_gb": written / 1e9,
     }

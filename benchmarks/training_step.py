@@ -79,7 +79,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     parser.add_argument("--repeat", type=int, default=3, help="timed steps of the stored way; the median counts")
     parser.add_argument("--naive-repeat", type=int, default=1, help="timed steps of the naive way")
-    parser.add_argument("--warm-up", type=int, default=0, help="steps before them that are not timed, for a GPU")
+    parser.add_argument("--warm-up", type=int, default=2, help="untimed steps of the stored way before the timed ones")
+    parser.add_argument("--naive-warm-up", type=int, default=1, help="untimed steps of the naive way")
     return parser.parse_args()
 
 
@@ -193,15 +194,17 @@ def autocast(args: argparse.Namespace) -> torch.autocast:
     return torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16")
 
 
-def measured(run: Iterator[tuple[float, dict[str, float]]], repeat: int, way: str, args: argparse.Namespace) -> dict:
+def measured(
+    run: Iterator[tuple[float, dict[str, float]]], warm_up: int, repeat: int, way: str, args: argparse.Namespace
+) -> dict:
     """The first loss, the medians of the seconds, and the peak of memory of this process (of the GPU on a GPU)."""
     first_loss, timed = None, []
-    for k in range(args.warm_up + repeat):
+    for k in range(warm_up + repeat):
         loss, spent = next(run)
         first_loss = loss if first_loss is None else first_loss
-        if k >= args.warm_up:
+        if k >= warm_up:
             timed.append(spent)
-        print(f"{way}: step {k + 1} of {args.warm_up + repeat}, {spent['step_s']:.2f} s", file=sys.stderr)
+        print(f"{way}: step {k + 1} of {warm_up + repeat}, {spent['step_s']:.2f} s", file=sys.stderr)
     if args.device == "cuda":
         peak = torch.cuda.max_memory_allocated()
     else:
@@ -259,7 +262,7 @@ def stored_way(args: argparse.Namespace, folder: Path) -> dict:
         exact_loss = model(batch._replace(images=batch.images._replace(states=exact))).total.item()
     del batch, exact
     run = steps(model, lambda: (stored_batch(args, texts, pictures),), model, args)
-    return measured(run, args.repeat, "stored", args) | {"loss_32bit_states": exact_loss}
+    return measured(run, args.warm_up, args.repeat, "stored", args) | {"loss_32bit_states": exact_loss}
 
 
 # The naive way.
@@ -298,7 +301,7 @@ def naive_way(args: argparse.Namespace, folder: Path) -> dict:
         glosses = padded(tokens_of(texts, names("gloss", args.glosses), args.device))
         return model, sentences, target_word(sentences), glosses, pixels.to(args.device), labels_of(args)
 
-    return measured(steps(model, read, naive_losses, args), args.naive_repeat, "naive", args)
+    return measured(steps(model, read, naive_losses, args), args.naive_warm_up, args.naive_repeat, "naive", args)
 
 
 # The comparison.

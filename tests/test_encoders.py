@@ -17,6 +17,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from polclip.downloads.unpacking import unpack
 from polclip.encoders.clip import ClipImageEncoder, ClipTextEncoder, bytes_per_picture, clip_config, load_clip
 from polclip.encoders.embed import EncoderSettings, image_encoder, text_encoder
+from polclip.encoders.interface import EncodedImages
 from polclip.encoders.pretrained_pair import EfficientNetLite0, HuggingFaceTextEncoder, fold_batch_norms
 from polclip.errors import UserError
 from polclip.model.clip_towers import ImageTop, embed_text
@@ -38,7 +39,8 @@ def pictures(count=3):
 
 def seen(encoder, images):
     """What an encoder makes of pictures."""
-    return encoder(torch.stack([encoder.prepare(image) for image in images]))
+    encoded = encoder(torch.stack([encoder.prepare(image) for image in images]))
+    return EncodedImages(*(None if x is None else x.numpy() for x in encoded))
 
 
 def written(text, spans):

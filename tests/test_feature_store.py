@@ -177,7 +177,7 @@ class ColourEncoder:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def __call__(self, prepared):
-        states = prepared.float().mean((2, 3))[:, None].numpy()
+        states = prepared.float().mean((2, 3))[:, None]
         return EncodedImages(states, states[:, 0], None)
 
 

@@ -3,7 +3,8 @@
 import logging
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,14 +16,15 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from polclip.downloads.unpacking import unpack
-from polclip.encoders.feature_store import shard_of, shard_writer
-from polclip.encoders.interface import ImageEncoder, TextEncoder
+from polclip.encoders.feature_store import ShardWriter, shard_of, shard_writer
+from polclip.encoders.interface import EncodedImages, ImageEncoder, TextEncoder
 from polclip.errors import UserError
 from polclip.files import sha256, write_json
 from polclip.records import Picture, read_records
 
 log = logging.getLogger(__name__)
 LARGEST_PIXELS = 50_000_000
+WRITING_BEHIND = 2  # batches encoded and not yet written, at most
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,16 @@ def _some_good(batch: list[tuple[int, torch.Tensor | str]]) -> tuple[list[int], 
     return [place for place, _ in good], torch.stack([p for _, p in good]) if good else None, reasons
 
 
+def _on_host(x: torch.Tensor) -> np.ndarray:
+    """In the machine's memory; by way of pinned memory a GPU's comes ten times faster."""
+    return (torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x) if x.is_cuda else x).numpy()
+
+
+def _write(writer: ShardWriter, ids: list[str], encoded: EncodedImages) -> None:
+    states, pooled, classes = (None if x is None else _on_host(x) for x in encoded)
+    writer.add(ids, states, pooled, class_probabilities=classes)
+
+
 def embed_pictures(
     pictures: str | Path,
     encoder: ImageEncoder,
@@ -201,23 +213,20 @@ def embed_pictures(
             "keep fewer tokens of each (encoder.grid: 4)."
         )
     progress = tqdm(total=len(items), desc=f"embed {Path(pictures).stem}", unit="picture", mininterval=5)
-    # A batch is written while the next is encoded.
+    # Batches are copied and written while later ones are encoded: a GPU always has one waiting.
     with shard_writer(folder, described) as writer, ThreadPoolExecutor(1) as beside:
-        written = None
+        pending: deque[Future] = deque()
         for places, prepared, unusable in loader:
             for place, reason in unusable.items():
                 log.warning("%s skipped: %s", items[place].path, reason)
                 reasons[reason] = reasons.get(reason, 0) + 1
             if prepared is not None:
-                encoded = encoder(prepared)
                 ids = [items[place].picture_id for place in places]
-                if written:
-                    written.result()
-                written = beside.submit(
-                    writer.add, ids, encoded.states, encoded.pooled, class_probabilities=encoded.class_probabilities
-                )
+                pending.append(beside.submit(_write, writer, ids, encoder(prepared)))
+                if len(pending) > WRITING_BEHIND:
+                    pending.popleft().result()
             progress.update(len(places) + len(unusable))
-        if written:
+        for written in pending:
             written.result()
         if not writer.ids:
             raise UserError(f"None of the {len(items)} pictures of {pictures} could be read: {reasons}.")

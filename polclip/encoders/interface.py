@@ -16,11 +16,11 @@ class EncodedTexts(NamedTuple):
 
 
 class EncodedImages(NamedTuple):
-    """A batch of `n` encoded images with `p` tokens each."""
+    """A batch of `n` encoded images with `p` tokens each, on the encoder's device."""
 
-    states: np.ndarray  # [n, p, width]
-    pooled: np.ndarray  # [n, width]
-    class_probabilities: np.ndarray | None  # [n, classes], of encoders that come with a classifier
+    states: torch.Tensor  # [n, p, width]
+    pooled: torch.Tensor  # [n, width]
+    class_probabilities: torch.Tensor | None  # [n, classes], of encoders that come with a classifier
 
 
 class TextEncoder(Protocol):

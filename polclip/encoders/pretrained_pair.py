@@ -112,4 +112,4 @@ class EfficientNetLite0:
         pooled = maps.mean((2, 3))
         tokens = torch.nn.functional.adaptive_avg_pool2d(maps, self.grid).flatten(2).transpose(1, 2)
         probabilities = self.model.classifier(pooled).softmax(-1)
-        return EncodedImages(tokens.cpu().numpy(), pooled.cpu().numpy(), probabilities.cpu().numpy())
+        return EncodedImages(tokens, pooled, probabilities)
