@@ -34,12 +34,13 @@ localrules:
     scores,
 
 
-# Named targets; `inventory`, `report`, `ablations` and `check_setup` are rules of their own.
+# Named targets; `inventory`, `report`, `data_page`, `ablations` and `check_setup` are rules of their own.
 rule all:
     default_target: True
     input:
         score_files(),
         rules.report.output,
+        rules.data_page.output,
 
 
 rule datasets:

@@ -119,6 +119,36 @@ rule report:
         "../workflow_scripts/report.py"
 
 
+# What the corpora hold: needs no model, so that it can be looked at before one is trained.
+rule data_page:
+    input:
+        **INVENTORY,
+        **{
+            f"{task}_{side}": instance_files(task, side)
+            for task in ("textual", "visual")
+            for side in ("train", "dev", "test")
+        },
+        pictures=[picture_table(style) for style in PICTURE_SETS],
+    output:
+        page=report(result("report/data.html"), caption="report/data_page.rst"),
+        table=report(result("tables/statistics.tsv"), caption="report/data_page.rst"),
+    log:
+        result("logs/data_page/data_page.log"),
+    benchmark:
+        result("benchmarks/data_page/data_page.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=15,
+    params:
+        name=config["name"],
+        code=code_of("data_page"),
+    script:
+        "../workflow_scripts/data_page.py"
+
+
 # What each part is worth: every experiment and every ablation beside main.
 rule ablations:
     input:

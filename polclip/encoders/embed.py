@@ -2,8 +2,8 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -156,6 +156,22 @@ def score_bars(table: ScoreTable, column: tuple[str, str], colours: Mapping[str,
         return inline_svg(figure, f"bars-{_slug(benchmark)}", f"{benchmark}, {metric}: {text}.")
 
 
+def shares(ranges: Mapping[str, float], title: str, unit: str) -> Markup:
+    """One panel: percent of the items in each range of values."""
+    with matplotlib.rc_context(_style):
+        figure, axes = _figure(4.0, 2.1, title)
+        axes.bar(range(len(ranges)), list(ranges.values()), color=colour(0), width=0.72)
+        for place, share in enumerate(ranges.values()):
+            axes.annotate(f"{share:.0f}", (place, share), (0, 2), textcoords="offset points", ha="center", fontsize=8.5)
+        axes.set_xticks(range(len(ranges)), list(ranges))
+        axes.set_xlabel(unit)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.margins(y=0.14)
+        text = "; ".join(f"{name}: {share:.1f} %" for name, share in ranges.items())
+        return inline_svg(figure, f"shares-{_slug(f'{unit} {title}')}", f"{title}, {unit}: {text}.")
+
+
 def forest(tests: pd.DataFrame) -> Markup:
     """Paired differences with their intervals, one row a test; filled where the interval leaves out 0."""
     with matplotlib.rc_context(_style):

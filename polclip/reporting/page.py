@@ -151,8 +151,8 @@ def paired_tests(inputs: ReportInputs) -> dict:
     return {"tests": rows, "forest": figures.forest(shown) if len(shown) else None}
 
 
-def render(page: Mapping) -> str:
-    """Fill the template; everything but our own style sheet, script and figures is escaped.
+def render(page: Mapping, template: str = "report.html.j2") -> str:
+    """Fill a template; everything but our own style sheet, script and figures is escaped.
 
     The script's hash stands in the page's content policy: a browser runs nothing else and loads nothing.
     """
@@ -174,8 +174,9 @@ def render(page: Mapping) -> str:
     script = (sources / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = (sources / "report.css").read_text(encoding="utf-8")
-    template = environment.get_template("report.html.j2")
-    return template.render(page, style=Markup(style), script=Markup(script), script_hash=digest)
+    return environment.get_template(template).render(
+        page, style=Markup(style), script=Markup(script), script_hash=digest
+    )
 
 
 def duration(seconds: float) -> str:
