@@ -29,7 +29,8 @@ class TrainingSenses:
     """What a model could have seen in its textual training corpora.
 
     A lemma is seen when it is a target there with the same part of speech, a sense when its key is a gold key
-    there: the words and senses that are not are the "zero-shot" ones of Blevins and Zettlemoyer 2020.
+    there. Those that are not are the "zero-shot" words of Blevins and Zettlemoyer 2020; instances none of whose
+    gold keys was seen in SemCor are the list ALL-no-semcor of Maru et al. 2022.
     """
 
     lemmas: frozenset[str]  # bat#n
