@@ -97,6 +97,11 @@ def test_training_files_tell_the_seen_lemmas_and_senses(files):
     )
     subsets = json.loads(more.stdout)["subsets"]
     assert subsets["seen_lemma"]["n"] == subsets["unseen_lemma"]["n"] == 1
+    # Of a line with keys of several lemmas the first one counts.
+    (files / "two.txt").write_text("d000.s000.t000 bat%1:05:00:: look_up%2:31:00::\n")
+    (files / "one.txt").write_text("d000.s000.t000 bat%1:05:00::\n")
+    two = _run("score", "textual", files / "two.txt", files / "one.txt", "--train", files / "train.parquet", "--json")
+    assert json.loads(two.stdout)["subsets"].keys() == {"n", "seen_lemma", "seen_sense"}
     both = ("--train", files / "train.parquet", "--train", files / "train.txt")
     lines = _run("score", "textual", files / "gold.txt", files / "half.txt", *both).stdout.splitlines()
     assert [line.split()[0] for line in lines[2:]] == ["n", "v", "seen_lemma", "seen_sense", "unseen_sense"]
