@@ -31,9 +31,9 @@ def compare_with_first(task: str, gold_path: Path, prediction_paths: Sequence[Pa
             *points, p = compare_statistic(strata, statistic, resamples)
             names = ("difference", "ci_low", "ci_high")
             comparison[metric] = {name: percent(value) for name, value in zip(names, points, strict=True)}
-            comparison[metric]["p_bootstrap"] = round(p, 6)
+            comparison[metric]["p_bootstrap"] = p
         right = (np.concatenate([part[:, 0] for part in system]) == 1 for system in (other, first))
-        comparison |= {"p_mcnemar": round(mcnemar(*right), 6), "n": sum(len(part) for part in first)}
+        comparison |= {"p_mcnemar": mcnemar(*right), "n": sum(len(part) for part in first)}
         found.append(comparison)
     return found
 
@@ -53,7 +53,9 @@ def comparison_table(results: Sequence[dict]) -> str:
         for metric, test in compared.items():
             if isinstance(test, dict):
                 interval = f"[{test['ci_low']:+.2f}, {test['ci_high']:+.2f}]"
-                p_values = f"{test['p_bootstrap']:.4f}", f"{compared['p_mcnemar']:.4f}"
+                p_values = [
+                    "< 0.0001" if p < 0.0001 else f"{p:.4f}" for p in (test["p_bootstrap"], compared["p_mcnemar"])
+                ]
                 rows.append(
                     (result["file"], metric, f"{test['difference']:+.2f}", interval, *p_values, str(compared["n"]))
                 )
