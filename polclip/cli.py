@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +25,20 @@ app.add_typer(score, name="score")
 Gold = Annotated[Path, typer.Argument(metavar="GOLD", help="Gold file (visual: or folder, a file a language).")]
 Predictions = Annotated[list[Path], typer.Argument(metavar="PRED", help="Prediction files (visual: or folders).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a prediction file, one a line.")]
+Train = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Training corpus: its gold key file, or its Parquet file of the workflow. May be given several times.",
+    ),
+]
+Compare = Annotated[
+    bool,
+    typer.Option(
+        "--compare",
+        help="Test each prediction file against the first: paired bootstrap and McNemar (JSON: key `compared`).",
+    ),
+]
 
 
 @contextmanager
@@ -38,21 +52,30 @@ def _one_sentence() -> Iterator[None]:
 
 
 @score.command()
-def textual(gold: Gold, predictions: Predictions, as_json: AsJson = False) -> None:
-    """Textual disambiguation: F1, precision and recall.
+def textual(
+    gold: Gold, predictions: Predictions, as_json: AsJson = False, train: Train = None, compare: Compare = False
+) -> None:
+    """Textual disambiguation: F1, precision, recall, and the macro F1 over gold senses.
 
     Gold and predictions hold a line an instance: `instance_id sense_key [sense_key ...]`, spaces between.
     Leave an unanswered instance out: it lowers recall, not precision. Sense keys are those of WordNet 3.0.
 
+    Printed for all, by part of speech (n v a r), by data set where the ids name several (senseval2.d000...),
+    and with --train by what training has seen: seen_lemma and unseen_lemma (the lemma with its part of speech),
+    seen_sense and unseen_sense (one of the gold keys, or none). The figures are those of the official scorers.
+
     Example: polclip score textual ALL.gold.key.txt results/paper/predictions/main/seed-42/ALL.key.txt
     """
-    from polclip.evaluation.score_files import score_textual_file
+    from polclip.evaluation.score_files import read_training_files, score_textual_file
 
-    _print_scores(score_textual_file, gold, predictions, as_json)
+    with _one_sentence():
+        training = read_training_files(train) if train else None
+        results = [score_textual_file(gold, path, training) for path in predictions]
+        _print_scores("textual", results, gold, predictions, as_json, compare)
 
 
 @score.command()
-def visual(gold: Gold, predictions: Predictions, as_json: AsJson = False) -> None:
+def visual(gold: Gold, predictions: Predictions, as_json: AsJson = False, compare: Compare = False) -> None:
     """Visual disambiguation: HR@1 and MRR.
 
     Gold holds the name of one picture a line; predictions hold in the same order the ten names, best first,
@@ -63,19 +86,27 @@ def visual(gold: Gold, predictions: Predictions, as_json: AsJson = False) -> Non
     """
     from polclip.evaluation.score_files import score_visual_file
 
-    _print_scores(score_visual_file, gold, predictions, as_json)
+    with _one_sentence():
+        results = [score_visual_file(gold, path) for path in predictions]
+        _print_scores("visual", results, gold, predictions, as_json, compare)
 
 
-def _print_scores(score_file: Callable[[Path, Path], dict], gold: Path, predictions: list[Path], as_json: bool) -> None:
+def _print_scores(
+    task: str, results: list[dict], gold: Path, predictions: list[Path], as_json: bool, compare: bool
+) -> None:
+    from polclip.evaluation.compare_files import compare_with_first, comparison_table
     from polclip.evaluation.score_files import as_table
 
-    with _one_sentence():
-        results = [score_file(gold, path) for path in predictions]
+    if compare and len(predictions) < 2:
+        raise UserError("--compare tests each prediction file against the first: give two or more.")
+    if compare:
+        for result, compared in zip(results, compare_with_first(task, gold, predictions), strict=True):
+            result["compared"] = compared
     if as_json:
         for result in results:
             typer.echo(json.dumps(result, ensure_ascii=False))
     else:
-        typer.echo(as_table(results))
+        typer.echo(as_table(results) + (f"\n\n{comparison_table(results)}" if compare else ""))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from snakemake.exceptions import WorkflowError
 from polclip import settings
 from polclip.downloads.manifest import read_manifest
 from polclip.errors import UserError
+from polclip.evaluation.subsets import side_by_side
 from polclip.provenance import script_fingerprint
 
 try:
@@ -80,7 +81,8 @@ def pick(block, *keys):
 
 
 def entries(task, *sides):
-    return [entry for side in sides for entry in config["corpora"][task][side]]
+    """Old and corrected labels of the same instances stand next to each other, here and in every table."""
+    return [entry for side in sides for entry in side_by_side(config["corpora"][task][side])]
 
 
 def instance_files(task, *sides):
@@ -199,6 +201,9 @@ TEST_FILES = instance_files("textual", "test") + instance_files("visual", "test"
 TASKS = {name: "textual" for name in TEXTUAL_BENCHMARKS} | {
     name: "visual" for name in VISUAL_BENCHMARKS
 }
+# The official score of VWSD is the mean over its languages: scored together, under a name of their own.
+LANGUAGES = [name for name in VISUAL_BENCHMARKS if name.startswith("vwsd_")]
+TOGETHER = {"vwsd": LANGUAGES} if len(LANGUAGES) > 1 else {}
 
 
 def of_benchmarks(pattern, benchmarks):
@@ -237,6 +242,10 @@ def benchmarks_of(experiment):
     return TEXTUAL_BENCHMARKS if experiment in TEXTUAL_BASELINES else BENCHMARKS
 
 
+def scored_of(experiment):
+    return TEXTUAL_BENCHMARKS if experiment in TEXTUAL_BASELINES else BENCHMARKS + list(TOGETHER)
+
+
 def runs(experiments):
     """Each experiment with each of its seeds."""
     return [
@@ -266,7 +275,7 @@ def score_files(experiments=config["experiments"]):
     return [
         file.format(**run)
         for run in runs(experiments)
-        for file in scores_of(benchmarks_of(run["experiment"]))
+        for file in scores_of(scored_of(run["experiment"]))
     ]
 
 

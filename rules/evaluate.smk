@@ -87,8 +87,10 @@ rule score:
     input:
         predictions=predictions_of(BENCHMARKS),
         instances=TEST_FILES,
+        # Which lemmas and senses a model could have seen.
+        train=instance_files("textual", "train"),
     output:
-        scores=scores_of(BENCHMARKS),
+        scores=scores_of(BENCHMARKS + list(TOGETHER)),
     log:
         result("logs/score/{experiment}.seed-{seed}.log"),
     benchmark:
@@ -104,6 +106,7 @@ rule score:
     params:
         tasks=[TASKS[name] for name in BENCHMARKS],
         benchmarks=BENCHMARKS,
+        together=TOGETHER,
         evaluation=config["evaluation"],
         code=code_of("score"),
     script:
@@ -114,6 +117,7 @@ use rule score as score_textual with:
     input:
         predictions=predictions_of(TEXTUAL_BENCHMARKS),
         instances=instance_files("textual", "test"),
+        train=instance_files("textual", "train"),
     output:
         scores=scores_of(TEXTUAL_BENCHMARKS),
     wildcard_constraints:
@@ -121,5 +125,6 @@ use rule score as score_textual with:
     params:
         tasks=["textual"] * len(TEXTUAL_BENCHMARKS),
         benchmarks=TEXTUAL_BENCHMARKS,
+        together={},
         evaluation=config["evaluation"],
         code=code_of("score"),

@@ -175,6 +175,36 @@ def test_a_score_is_bold_only_where_its_interval_is_apart():
     assert "70.0 points above random" in headline([score_table(apart, "visual", "main", ["random"])], "main")[0]
 
 
+def test_old_and_corrected_labels_stand_side_by_side_with_the_macro_f1(tmp_path, run):
+    rows = [
+        {"experiment": name, "seed": 1, "task": "textual", "benchmark": benchmark, "subset": subset, "metric": metric}
+        | {"value": value + shift, "ci_low": value - 1, "ci_high": value + 1, "n": n}
+        for name, shift in (("main", 0.25), ("random", -0.25))
+        for benchmark, subset, metric, value, n in (
+            ("ALL", "all", "f1", 70, 7253), ("ALL", "all", "macro_f1", 60, 7253), ("ALL", "n", "f1", 75, 4300),
+            ("ALL", "amended", "f1", 65, 4917), ("ALL", "amended", "macro_f1", 55, 4917),
+            ("ALLamended", "all", "f1", 68, 4917), ("ALLamended", "all", "macro_f1", 58, 4917),
+            ("ALLamended", "unseen_sense", "f1", 20, 559), ("examples", "all", "f1", 50, 9),
+            ("examples", "all", "macro_f1", 40, 9),
+        )
+    ]  # fmt: skip
+    table = score_table(pd.DataFrame(rows), "textual", "main", ["random"])
+    old = "ALL, amended instances"
+    assert table.columns == [
+        *((name, metric) for name in ("ALL", old, "ALLamended") for metric in ("f1", "macro_f1")), ("examples", "f1"),
+    ]  # fmt: skip
+    assert table.get("main", old, "f1").mean == 65.25 and table.sizes((old, "f1")) == [4917]
+    assert [benchmark for benchmark, _ in table.primary] == ["ALL", "ALLamended", "examples"]
+    pd.DataFrame(rows).to_csv(tmp_path / "scores.tsv", sep="\t", index=False)
+    tree, _ = page_of(run[0], replace(run[1], scores=tmp_path / "scores.tsv"))
+    whole, parts = tree.one("section", id="textual").all("table", class_="scores")
+    heads = [head.text() for head in whole.all("thead")[0].all("th")]
+    assert heads[1:5] == ["ALLF1n 7,253", "ALLmacro F1n 7,253", f"{old}F1n 4,917", f"{old}macro F1n 4,917"]
+    assert "with their old labels" in whole.one("caption").text()
+    named = [row.all("td")[0].text() for row in parts.all("tr") if row.all("td")]
+    assert named == ["noun", "instances of ALLamended, old labels", "sense not seen"]
+
+
 def test_a_paired_difference_is_put_into_words():
     def test(difference: float, low: float, high: float) -> pd.Series:
         names = {"experiment_a": "main", "experiment_b": "no_fusion"}

@@ -180,22 +180,27 @@ def _values(result, subset):
 
 
 def test_textual_scores_of_the_workflow(textual):
-    result = score_predictions("textual", "tiny", textual / "i.parquet", textual / "p.jsonl", "main", 3, 200)
+    result = score_predictions("textual", "tiny", [textual / "i.parquet"], [textual / "p.jsonl"], "main", 3, 200)
     assert {key: result[key] for key in result if key != "rows"} == {
         "experiment": "main", "seed": 3, "task": "textual", "benchmark": "tiny",
     }  # fmt: skip
-    assert _values(result, "all") == pytest.approx({"precision": 200 / 3, "recall": 50, "f1": 400 / 7, "accuracy": 50})
+    macro_f1 = 100 * (1 / 2 + 1 + 2 / 3) / 3  # a: hit, missed and wrong once each; b: hit; c: hit and missed once
+    assert _values(result, "all") == pytest.approx(
+        {"precision": 200 / 3, "recall": 50, "f1": 400 / 7, "accuracy": 50, "macro_f1": macro_f1}
+    )
     assert _values(result, "n")["f1"] == 100 and _values(result, "v")["f1"] == 0
-    assert [row["subset"] for row in result["rows"][::4]] == ["all", "n", "v", "r"]
+    assert list(dict.fromkeys(row["subset"] for row in result["rows"])) == [
+        "all", "n", "v", "r", "first_sense", "other_sense", "several_candidates",
+    ]  # fmt: skip
     for row in result["rows"]:
         assert row["ci_low"] <= row["value"] <= row["ci_high"] and row["n"] >= 1
     assert json.loads(json.dumps(result)) == result
-    again = score_predictions("textual", "tiny", textual / "i.parquet", textual / "p.jsonl", "main", 3, 200)
+    again = score_predictions("textual", "tiny", [textual / "i.parquet"], [textual / "p.jsonl"], "main", 3, 200)
     assert again == result
 
 
 def test_visual_scores_of_the_workflow(visual):
-    result = score_predictions("visual", "tiny", visual / "i.parquet", visual / "p.jsonl", "main", 3, 200)
+    result = score_predictions("visual", "tiny", [visual / "i.parquet"], [visual / "p.jsonl"], "main", 3, 200)
     assert _values(result, "en") == {"hr@1": 50, "mrr": 75}
     assert _values(result, "fa") == {"hr@1": 0, "mrr": 50}
     assert _values(result, "all") == {"hr@1": 25, "mrr": 62.5}  # the mean over languages
@@ -233,9 +238,9 @@ def test_predictions_that_do_not_fit_the_benchmark_are_refused(textual, line, me
 def test_an_empty_benchmark_is_refused(tmp_path):
     write_records(tmp_path / "i.parquet", TextualInstance, [])
     with pytest.raises(UserError, match="no instance"):
-        score_predictions("textual", "tiny", tmp_path / "i.parquet", tmp_path / "p.jsonl", "main", 0)
+        score_predictions("textual", "tiny", [tmp_path / "i.parquet"], [tmp_path / "p.jsonl"], "main", 0)
     with pytest.raises(UserError, match="Allowed: textual, visual"):
-        score_predictions("audio", "tiny", tmp_path / "i.parquet", tmp_path / "p.jsonl", "main", 0)
+        score_predictions("audio", "tiny", [tmp_path / "i.parquet"], [tmp_path / "p.jsonl"], "main", 0)
 
 
 def test_the_official_form_scores_the_same(textual):

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import norm
 
 from polclip.errors import UserError
-from polclip.evaluation.significance import bootstrap_interval, compare, mcnemar, resampled_means
+from polclip.evaluation.significance import bootstrap_interval, compare, compare_statistic, mcnemar, resampled_means
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
@@ -30,6 +30,31 @@ def test_the_seed_decides_and_memory_blocks_do_not_matter(monkeypatch):
     assert (whole != resampled_means(values, 40, seed=6)).any()
     monkeypatch.setattr("polclip.evaluation.significance._AT_ONCE", 350)
     assert (whole == resampled_means(values, 40, seed=5)).all()
+
+
+def test_drawing_kinds_of_instances_is_drawing_instances(monkeypatch):
+    rng = np.random.default_rng(2)
+    points = rng.integers(0, 3, 400)
+    values = np.column_stack([points, points > rng.random(400)])
+    kinds = resampled_means(values, 4000, seed=1)
+    monkeypatch.setattr("polclip.evaluation.significance._ALIKE", 1000)  # too few of a kind: instances are drawn
+    drawn = resampled_means(values, 4000, seed=1)
+    assert (kinds != drawn).any()
+    assert kinds.mean(axis=0) == pytest.approx(drawn.mean(axis=0), abs=0.005)
+    assert np.cov(kinds.T) == pytest.approx(np.cov(drawn.T), rel=0.1)
+    assert np.quantile(kinds[:, 0], [0.025, 0.975]) == pytest.approx(np.quantile(drawn[:, 0], [0.025, 0.975]), abs=0.01)
+
+
+def test_a_ratio_is_compared_on_the_same_draws_and_strata_count_the_same():
+    def ratio(means):
+        return means[:, 0] / means[:, 1]
+
+    b = np.column_stack([np.arange(60) % 2, np.ones(60)])
+    a = np.column_stack([np.ones(60), np.ones(60)])
+    difference, low, high, p = compare_statistic([(a, b)], ratio)
+    assert difference == 0.5 and 0.3 < low < 0.5 < high < 0.7 and p < 0.01
+    assert compare_statistic([(a, b), (b[:4], b[:4])], ratio)[0] == 0.25
+    assert compare_statistic([(b, b)], ratio) == (0, 0, 0, 1)
 
 
 def test_a_statistic_of_several_columns_is_taken_from_the_same_draws():

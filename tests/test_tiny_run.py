@@ -160,10 +160,13 @@ def test_every_candidate_of_every_instance_is_ranked_and_scored(run, experiment,
 
     scores = read_json(run.results / f"scores/{experiment}/seed-1/{benchmark}.json")
     assert (scores["experiment"], scores["seed"], scores["benchmark"]) == (experiment, 1, benchmark)
-    metrics = {"f1", "precision", "recall", "accuracy"} if kind is TextualInstance else {"hr@1", "mrr"}
+    metrics = {"f1", "precision", "recall", "accuracy", "macro_f1"} if kind is TextualInstance else {"hr@1", "mrr"}
     of_all = {row["metric"]: row for row in scores["rows"] if row["subset"] == "all"}
     assert set(of_all) == metrics
     assert all(0 <= row["value"] <= 100 and row["n"] == len(instances) for row in of_all.values())
+    if kind is TextualInstance:  # train and test share no word
+        (unseen,) = [row for row in scores["rows"] if (row["subset"], row["metric"]) == ("unseen_lemma", "f1")]
+        assert unseen["n"] == len(instances) and unseen["value"] == of_all["f1"]["value"]
 
 
 def test_the_model_its_towers_and_the_course_of_training_are_there(run):

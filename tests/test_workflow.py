@@ -84,10 +84,16 @@ def test_the_demo_builds(copy):
 
 def test_a_single_output_asks_for_what_it_needs_and_no_more(copy):
     jobs = dry_run(copy, "results/paper/scores/first_sense/seed-42/ALL.json")
+    # The training corpora tell which lemmas and senses are seen.
     assert set(jobs) == {
         "download", "inventory", "unified_wsd", "hard_benchmark", "baseline_textual", "score_textual",
+        "semcor", "image_senses",
     }  # fmt: skip
     assert "train" in dry_run(copy, "results/paper/predictions/main/seed-7/prediction.vwsd_it.it.txt")
+
+
+def test_the_languages_of_vwsd_are_scored_together_too(copy):
+    assert "score" in dry_run(copy, "results/paper/scores/main/seed-42/vwsd.json")
 
 
 def test_the_named_targets_exist(copy):

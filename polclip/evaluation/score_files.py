@@ -6,47 +6,75 @@ language.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polclip.corpora.key_files import read_keys
 from polclip.errors import UserError
-from polclip.evaluation.textual import TextualScore, ids_by_pos, macro_f1, score_textual
+from polclip.evaluation.subsets import TrainingSenses, ids_by_set, read_training_senses
+from polclip.evaluation.textual import TextualScore, ids_by_pos, lemma_and_pos, macro_f1, score_textual
 from polclip.evaluation.visual import VisualScore, mean_over_languages, score_visual
 
-_ID_IN_SET = re.compile(r"([^.]+)\.d\d+\.s\d+\.t\d+")  # senseval2.d000.s000.t000
 _GOLD_NAME = re.compile(r"([a-z]{2})\..*gold.*\.txt")
 _PREDICTION_NAME = re.compile(r"prediction\.(?:.*\.)?([a-z]{2})\.txt")
 
 
-def score_textual_file(gold_path: Path, predictions_path: Path) -> dict:
+def score_textual_file(gold_path: Path, predictions_path: Path, training: TrainingSenses | None = None) -> dict:
     """F1, precision, recall, macro F1 over gold senses of an answer file; by part of speech and data set.
 
+    training: what was seen in training, for the subsets seen_lemma, unseen_lemma, seen_sense and unseen_sense.
     Raises UserError with file and line for an unknown instance, one given twice and a line of another form.
     """
-    gold = read_keys(_lines(gold_path), str(gold_path))
-    answers = read_keys(_lines(predictions_path), str(predictions_path), known=gold.keys())
-    score = score_textual(gold, answers)
-    sets: dict[str, list[str]] = {}
-    for instance_id in gold:
-        in_set = _ID_IN_SET.fullmatch(instance_id)
-        if in_set:
-            sets.setdefault(in_set[1], []).append(instance_id)
-    subsets = ids_by_pos(gold) | (sets if len(sets) > 1 else {})
+    gold, answers, score = read_textual(gold_path, predictions_path)
+    subsets = ids_by_pos(gold) | ids_by_set(gold) | (_ids_by_seen(gold, training) if training else {})
     return {
         "file": str(predictions_path),
         "task": "textual",
         **_textual_figures(score),
-        "macro_f1": _percent(macro_f1(gold, answers)),
+        "macro_f1": percent(macro_f1(gold, answers)),
         "subsets": {name: _textual_figures(score.subset(ids)) for name, ids in subsets.items()},
     }
 
 
+def read_textual(gold_path: Path, predictions_path: Path) -> tuple[dict, dict, TextualScore]:
+    """(gold, answers, score) of two key files."""
+    gold = read_keys(_lines(gold_path), str(gold_path))
+    answers = read_keys(_lines(predictions_path), str(predictions_path), known=gold.keys())
+    return gold, answers, score_textual(gold, answers)
+
+
+def read_training_files(paths: Sequence[Path]) -> TrainingSenses:
+    """What key files, or Parquet files of textual instances, hold; of a key file, lemmas are those of its keys."""
+    lemmas: set[str] = set()
+    sense_keys: set[str] = set()
+    for path in paths:
+        if path.suffix == ".parquet":
+            found = read_training_senses([path])
+            lemmas |= found.lemmas
+            sense_keys |= found.sense_keys
+        else:
+            for keys in read_keys(_lines(path), str(path)).values():
+                sense_keys.update(keys)
+                lemmas.update("#".join(named) for named in map(lemma_and_pos, keys) if named)
+    return TrainingSenses(frozenset(lemmas), frozenset(sense_keys))
+
+
+def _ids_by_seen(gold: Mapping[str, Sequence[str]], training: TrainingSenses) -> dict[str, list[str]]:
+    """The lemma is that of the first gold key; ids whose keys name no lemma are in neither subset of lemmas."""
+    names = ("seen_lemma", "unseen_lemma", "seen_sense", "unseen_sense")
+    ids: dict[str, list[str]] = {name: [] for name in names}
+    for instance_id, keys in gold.items():
+        if named := lemma_and_pos(keys[0]):
+            ids["seen_lemma" if training.lemma_seen(*named) else "unseen_lemma"].append(instance_id)
+        ids["seen_sense" if training.sense_seen(keys) else "unseen_sense"].append(instance_id)
+    return {name: members for name, members in ids.items() if members}
+
+
 def _textual_figures(score: TextualScore) -> dict:
     return {
-        "f1": _percent(score.f1),
-        "precision": _percent(score.precision),
-        "recall": _percent(score.recall),
+        "f1": percent(score.f1),
+        "precision": percent(score.precision),
+        "recall": percent(score.recall),
         "n": len(score.instance_ids),
         "answered": int(score.answered.sum()),
     }
@@ -58,11 +86,26 @@ def score_visual_file(gold_path: Path, predictions_path: Path) -> dict:
     A folder of gold holds files such as `en.test.gold.v1.1.txt`, one of predictions `prediction.en.txt`.
     Raises UserError with file and line for a ranking that lacks the gold picture or names one twice.
     """
+    scores = read_visual(gold_path, predictions_path)
+    if not gold_path.is_dir():
+        return {"file": str(predictions_path), "task": "visual", **_visual_figures(scores[""])}
+    hit_rate, mrr = mean_over_languages(scores)
+    return {
+        "file": str(predictions_path),
+        "task": "visual",
+        "hr@1": percent(hit_rate),
+        "mrr": percent(mrr),
+        "n": sum(len(score.instance_ids) for score in scores.values()),
+        "languages": {language: _visual_figures(score) for language, score in scores.items()},
+    }
+
+
+def read_visual(gold_path: Path, predictions_path: Path) -> dict[str, VisualScore]:
+    """The scores of two folders by language; of two files, one score without a language ("")."""
     if gold_path.is_dir() != predictions_path.is_dir():
         raise UserError(f"{gold_path} and {predictions_path}: give two files, or two folders with a file a language.")
     if not gold_path.is_dir():
-        score = _read_visual(gold_path, predictions_path)
-        return {"file": str(predictions_path), "task": "visual", **_visual_figures(score)}
+        return {"": _read_visual(gold_path, predictions_path)}
     gold_files = _by_language(gold_path, _GOLD_NAME, "en.test.gold.v1.1.txt")
     prediction_files = _by_language(predictions_path, _PREDICTION_NAME, "prediction.en.txt")
     unpaired = gold_files.keys() ^ prediction_files.keys()
@@ -71,16 +114,7 @@ def score_visual_file(gold_path: Path, predictions_path: Path) -> dict:
             f"{gold_path} and {predictions_path}: only one of them has a file for "
             f"{', '.join(sorted(unpaired))}. Give both, or score the languages file by file."
         )
-    scores = {language: _read_visual(gold_files[language], prediction_files[language]) for language in gold_files}
-    hit_rate, mrr = mean_over_languages(scores)
-    return {
-        "file": str(predictions_path),
-        "task": "visual",
-        "hr@1": _percent(hit_rate),
-        "mrr": _percent(mrr),
-        "n": sum(len(score.instance_ids) for score in scores.values()),
-        "languages": {language: _visual_figures(score) for language, score in scores.items()},
-    }
+    return {language: _read_visual(gold_files[language], prediction_files[language]) for language in gold_files}
 
 
 def _read_visual(gold_path: Path, predictions_path: Path) -> VisualScore:
@@ -99,7 +133,7 @@ def _read_visual(gold_path: Path, predictions_path: Path) -> VisualScore:
 
 
 def _visual_figures(score: VisualScore) -> dict:
-    return {"hr@1": _percent(score.hit_rate), "mrr": _percent(score.mrr), "n": len(score.instance_ids)}
+    return {"hr@1": percent(score.hit_rate), "mrr": percent(score.mrr), "n": len(score.instance_ids)}
 
 
 def _by_language(folder: Path, name: re.Pattern[str], example: str) -> dict[str, Path]:
@@ -123,7 +157,8 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in text.strip().split("\n")] if text.strip() else []
 
 
-def _percent(value: float) -> float:
+def percent(value: float) -> float:
+    """0 to 1 -> 0 to 100, four decimals."""
     return round(100 * value, 4)
 
 
@@ -135,16 +170,13 @@ def as_table(results: list[Mapping]) -> str:
         rows.append(_row(result["file"], result, columns))
         for name, part in (result.get("subsets") or result.get("languages") or {}).items():
             rows.append(_row(f"  {name}", part, columns))
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines: the first column to the left, the others to the right."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in rows
-    )
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
 
 
 def _row(name: str, figures: Mapping, columns: list[str]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Scores of the workflow's predictions, with bootstrap intervals; figures in what is written are 0 to 100."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,24 +8,16 @@ import pandas as pd
 
 from polclip.evaluation.prediction_files import read_instances, read_predictions
 from polclip.evaluation.significance import compare, percentile_interval, resampled_means
-from polclip.evaluation.textual import score_textual
+from polclip.evaluation.subsets import TrainingSenses, textual_subsets
+from polclip.evaluation.textual import f1_by_sense, f1_of, precision_of, score_textual
 from polclip.evaluation.visual import score_visual
-
-
-def _f1(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
-    both = precision + recall
-    return np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
-
-
-def _precision(means: np.ndarray) -> np.ndarray:
-    return np.divide(means[:, 0], means[:, 1], out=np.zeros(len(means)), where=means[:, 1] > 0)
-
+from polclip.records import Prediction, TextualInstance, VisualInstance
 
 # metric -> the statistic of the column means (draws, 2) of `instance_values`
 _METRICS: dict[str, dict[str, Callable[[np.ndarray], np.ndarray]]] = {
     "textual": {  # columns: earned, answered
-        "f1": lambda means: _f1(_precision(means), means[:, 0]),
-        "precision": _precision,
+        "f1": f1_of,
+        "precision": precision_of,
         "recall": lambda means: means[:, 0],
         "accuracy": lambda means: means[:, 0],  # one answer an instance: the same as recall
     },
@@ -41,16 +33,20 @@ def instance_values(task: str, instances_path: str | Path, predictions_path: str
     reciprocal_rank. Raises UserError for an empty benchmark or predictions that do not fit it.
     """
     instances = read_instances(task, instances_path)
-    predictions = read_predictions(predictions_path, instances)
+    return _values(task, instances, read_predictions(predictions_path, instances))
+
+
+def _values(
+    task: str, instances: Sequence[TextualInstance | VisualInstance], predictions: dict[str, Prediction]
+) -> pd.DataFrame:
     frame = pd.DataFrame({"instance_id": [instance.instance_id for instance in instances]})
+    gold = {instance.instance_id: instance.gold for instance in instances}
     if task == "textual":
-        gold = {instance.instance_id: instance.gold for instance in instances}
-        score = score_textual(gold, {key: found.candidates[:1] for key, found in predictions.items()})
+        score = score_textual(gold, _first_answers(predictions))
         frame["group"] = [instance.pos for instance in instances]
         frame["with_rivals"] = False
         frame["earned"], frame["answered"] = score.earned, score.answered.astype(float)
     else:
-        gold = {instance.instance_id: instance.gold for instance in instances}
         ranks = score_visual(gold, {key: found.candidates for key, found in predictions.items()})
         frame["group"] = [instance.language for instance in instances]
         frame["with_rivals"] = [bool(instance.rivals) for instance in instances]
@@ -58,52 +54,68 @@ def instance_values(task: str, instances_path: str | Path, predictions_path: str
     return frame
 
 
+def _first_answers(predictions: dict[str, Prediction]) -> dict[str, list[str]]:
+    return {key: found.candidates[:1] for key, found in predictions.items()}
+
+
 def score_predictions(
     task: str,
     benchmark: str,
-    instances_path: str | Path,
-    predictions_path: str | Path,
+    instances_paths: Sequence[str | Path],
+    predictions_paths: Sequence[str | Path],
     experiment: str,
     seed: int,
     resamples: int = 1000,
     bootstrap_seed: int = 0,
+    training: TrainingSenses | None = None,
+    corrected: Collection[str] = (),
 ) -> dict:
-    """The scores of one prediction file in the form of `scores/{experiment}/seed-{seed}/{benchmark}.json`.
+    """The scores of a benchmark in the form of `scores/{experiment}/seed-{seed}/{benchmark}.json`.
 
-    Rows by subset: all, then parts of speech (n v a r) or languages, then `with_rivals` (visual instances
-    that show another sense of the word). Visual `all` and `with_rivals` are means over languages. Intervals
-    are 95 % percentiles of a bootstrap over instances (within each language).
+    instances_paths, predictions_paths: one each, or several that count as one benchmark (VWSD's languages).
+    Rows by subset: all, then those of `textual_subsets` (training, corrected: see there), or languages and
+    `with_rivals` (visual instances that show another sense of the word). Visual `all` and `with_rivals` are
+    means over languages. Intervals are 95 % percentiles of a bootstrap over instances (within each language);
+    those of `macro_f1`, the mean F1 of the gold senses (of all, and of amended), of a bootstrap over gold
+    senses. n: instances.
     """
-    values = instance_values(task, instances_path, predictions_path)
+    instances, predictions = [], {}
+    for instances_path, predictions_path in zip(instances_paths, predictions_paths, strict=True):
+        part = read_instances(task, instances_path)
+        instances += part
+        predictions |= read_predictions(predictions_path, part)
+    values = _values(task, instances, predictions)
+    masks = textual_subsets(instances, training, corrected) if task == "textual" else _visual_subsets(values)
     rows = []
-    for subset, frame in _subsets(task, values):
+    for subset, mask in (("all", np.ones(len(values), dtype=bool)), *masks):
+        frame = values[mask]
         strata = [frame] if task == "textual" else [part for _, part in frame.groupby("group", sort=True)]
         columns = [part[_COLUMNS[task]].to_numpy() for part in strata]
         means = [part.mean(axis=0, keepdims=True) for part in columns]
         draws = [resampled_means(part, resamples, [bootstrap_seed, at]) for at, part in enumerate(columns)]
         for metric, statistic in _METRICS[task].items():
             value = float(np.mean([statistic(mean)[0] for mean in means]))
-            low, high = percentile_interval(np.mean([statistic(draw) for draw in draws], axis=0))
-            rows.append(
-                {
-                    "subset": subset,
-                    "metric": metric,
-                    "value": 100 * value,
-                    "ci_low": 100 * low,
-                    "ci_high": 100 * high,
-                    "n": len(frame),
-                }
-            )
+            drawn = np.mean([statistic(draw) for draw in draws], axis=0)
+            rows.append(_row(subset, metric, value, drawn, len(frame)))
+        if task == "textual" and subset in ("all", "amended"):
+            gold = {instance.instance_id: instance.gold for instance, here in zip(instances, mask, strict=True) if here}
+            f1 = np.array(list(f1_by_sense(gold, _first_answers(predictions)).values()))
+            drawn = resampled_means(f1[:, None], resamples, [bootstrap_seed, 0])[:, 0]
+            rows.append(_row(subset, "macro_f1", float(f1.mean()), drawn, len(frame)))
     return {"experiment": experiment, "seed": seed, "task": task, "benchmark": benchmark, "rows": rows}
 
 
-def _subsets(task: str, values: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    yield "all", values
-    groups = [group for group in "nvar" if (values["group"] == group).any()]
-    for group in groups if task == "textual" else sorted(values["group"].unique()):
-        yield group, values[values["group"] == group]
+def _row(subset: str, metric: str, value: float, draws: np.ndarray, n: int) -> dict:
+    low, high = percentile_interval(draws)
+    bounds = {"value": 100 * value, "ci_low": 100 * low, "ci_high": 100 * high}
+    return {"subset": subset, "metric": metric, **bounds, "n": n}
+
+
+def _visual_subsets(values: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    for language in sorted(values["group"].unique()):
+        yield language, (values["group"] == language).to_numpy()
     if values["with_rivals"].any():
-        yield "with_rivals", values[values["with_rivals"]]
+        yield "with_rivals", values["with_rivals"].to_numpy()
 
 
 def compare_experiments(

@@ -36,11 +36,28 @@ class TextualScore:
         both = self.precision + self.recall
         return 2 * self.precision * self.recall / both if both else 0.0
 
+    @property
+    def columns(self) -> np.ndarray:
+        """(n, 2): earned, answered; the means that `f1_of` and `precision_of` read."""
+        return np.column_stack([self.earned, self.answered])
+
     def subset(self, instance_ids: Collection[str]) -> "TextualScore":
         """The score over those of the gold instances that are named."""
         named = set(instance_ids)
         rows = [row for row, instance_id in enumerate(self.instance_ids) if instance_id in named]
         return TextualScore([self.instance_ids[row] for row in rows], self.earned[rows], self.answered[rows])
+
+
+def precision_of(means: np.ndarray) -> np.ndarray:
+    """Precision from the means of earned and answered: (draws, 2) -> (draws,); 0 where nothing was answered."""
+    return np.divide(means[:, 0], means[:, 1], out=np.zeros(len(means)), where=means[:, 1] > 0)
+
+
+def f1_of(means: np.ndarray) -> np.ndarray:
+    """F1 from the means of earned and answered: (draws, 2) -> (draws,)."""
+    precision, recall = precision_of(means), means[:, 0]
+    both = precision + recall
+    return np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
 
 
 def score_textual(gold: Mapping[str, Collection[str]], predictions: Mapping[str, Sequence[str]]) -> TextualScore:
@@ -64,7 +81,13 @@ def score_textual(gold: Mapping[str, Collection[str]], predictions: Mapping[str,
 
 
 def macro_f1(gold: Mapping[str, Collection[str]], predictions: Mapping[str, Sequence[str]]) -> float:
-    """The F1 of each gold sense, averaged over the senses (0 to 1), as the hard benchmark reports it.
+    """The mean of `f1_by_sense` (0 to 1), as the hard benchmark reports it."""
+    f1 = f1_by_sense(gold, predictions)
+    return sum(f1.values()) / max(1, len(f1))
+
+
+def f1_by_sense(gold: Mapping[str, Collection[str]], predictions: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """The F1 of each gold sense (0 to 1), by sense key.
 
     A hit counts for every gold sense of its instance and a miss, or no answer, against every one; a wrong
     answer counts against the precision of the sense it names. An answer of several keys counts in equal parts
@@ -81,15 +104,19 @@ def macro_f1(gold: Mapping[str, Collection[str]], predictions: Mapping[str, Sequ
         if answers - right:
             for key in answers:
                 wrong[key] += share
-    f1 = [2 * hit[key] / (2 * hit[key] + missed[key] + wrong[key]) for key in hit]
-    return sum(f1) / max(1, len(f1))
+    return {key: 2 * hit[key] / (2 * hit[key] + missed[key] + wrong[key]) for key in hit}
+
+
+def lemma_and_pos(sense_key: str) -> tuple[str, str] | None:
+    """bat%1:05:00:: -> (bat, n); None of what is not a sense key of WordNet."""
+    lemma, _, rest = sense_key.partition("%")
+    return (lemma.lower(), POS_OF_KEY[rest[0]]) if lemma and rest[:1] in POS_OF_KEY else None
 
 
 def ids_by_pos(gold: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
     """Instance ids by part of speech (n v a r), read off the first gold sense key; other ids are left out."""
     by_pos: dict[str, list[str]] = {}
     for instance_id, keys in gold.items():
-        digit = next(iter(keys), "").partition("%")[2][:1]
-        if digit in POS_OF_KEY:
-            by_pos.setdefault(POS_OF_KEY[digit], []).append(instance_id)
+        if named := lemma_and_pos(next(iter(keys), "")):
+            by_pos.setdefault(named[1], []).append(instance_id)
     return {pos: by_pos[pos] for pos in "nvar" if pos in by_pos}

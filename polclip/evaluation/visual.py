@@ -28,6 +28,11 @@ class VisualScore:
     def mrr(self) -> float:
         return float(self.reciprocal_ranks.mean()) if len(self.hits) else 0.0
 
+    @property
+    def columns(self) -> np.ndarray:
+        """(n, 2): hits, reciprocal ranks."""
+        return np.column_stack([self.hits, self.reciprocal_ranks])
+
 
 def score_visual(gold: Mapping[str, str], predictions: Mapping[str, Sequence[str]]) -> VisualScore:
     """Score rankings (picture ids, best first) against the gold picture, both by instance id.

@@ -79,7 +79,7 @@ def write_report(settings: ReportSettings, inputs: ReportInputs, output: str | P
         "archives": {archive["name"]: archive for archive in provenance.get("archives", [])},
         "colours": {name: place % figures.SERIES for name, place in colours.items()},
         "dashes": figures.DASHES,
-        "parts": PARTS,
+        "parts": PARTS | summary.SUBSETS,
         "curves": learning_curves(logs, colours),
         "logged": [name for name in colours if name in logs],
     }
