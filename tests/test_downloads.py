@@ -1,10 +1,18 @@
 """Downloads: over http (from a server on the loopback), from a mirror, by hand."""
 
+import gzip
+import io
 import os
+import random
+import tarfile
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from download_server import BODY, dataset, fetch_quickly, serving, sha256_of, zip_of
+from download_server import BODY, Answer, dataset, fetch_quickly, serving, sha256_of, zip_of
 
+from polclip.downloads import disk
 from polclip.downloads.manifest import ByHand, Http
 from polclip.errors import UserError
 
@@ -189,3 +197,184 @@ def test_by_hand_says_how_and_takes_the_file_from_its_folder(destination, tmp_pa
     assert destination.read_bytes() == BODY
     destination.unlink()  # as a workflow does before it runs a rule again
     assert by_hand.read_bytes() == BODY
+
+
+# ---- by hand: a look into the archive, before hours are spent on it
+
+
+def by_hand(destination, content, file="bats.zip"):
+    place = destination.parent.parent / "by_hand" / file
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    return place
+
+
+def tar_of(name: str) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 100_000
+        archive.addfile(member, io.BytesIO(random.Random(0).randbytes(100_000)))
+    return packed.getvalue()
+
+
+def empty_zip() -> bytes:
+    packed = io.BytesIO()
+    zipfile.ZipFile(packed, "w").close()
+    return packed.getvalue()
+
+
+def encrypted_zip() -> bytes:
+    """BODY with the mark of encryption in both headers of its one member."""
+    marked = bytearray(BODY)
+    marked[6] |= 1
+    marked[BODY.rindex(b"PK\1\2") + 8] |= 1
+    return bytes(marked)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("bats.zip", BODY[:-5_000], "is broken or cut off"),
+        ("bats.zip", BODY[:100], "is broken or cut off"),
+        ("bats.zip", empty_zip(), "holds no file|not a .zip archive"),
+        ("bats.zip", encrypted_zip(), "bats.bin is encrypted"),
+        ("bats.zip", b"<!DOCTYPE html><html>Sign in</html>", "is a web page instead of bats.zip"),
+        ("bats.zip", b"Rar!\x1a\x07", "is not a .zip archive"),
+        ("bats.tar.gz", tar_of("bats.bin")[:20], "is broken or cut off"),
+        ("bats.tgz", gzip.compress(b"bats" * 500), "is broken or cut off"),
+        ("bats.json", b'[{"word": "bat"}, {"word":', "does not end as a JSON file does"),
+        ("bats.json", b"", "does not end as a JSON file does"),
+    ],
+)
+def test_a_file_by_hand_that_is_cut_off_or_another_is_refused_at_its_import(destination, file, content, told):
+    place = by_hand(destination, content, file)
+    destination = destination.with_name(file)
+    with pytest.raises(UserError, match=told) as error:
+        fetch_quickly(dataset(ByHand("Ask."), file=file), destination)
+    assert str(place) in str(error.value) and "`bats`" in str(error.value)
+    assert os.listdir(destination.parent) == [] and place.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("bats.tar.gz", tar_of("bats.bin")),
+        ("bats.json", b'[{"word": "bat"}]\n'),
+        ("bats.jsonl", b'{"word": "bat"}\n\n'),
+        ("bats.json", BODY),  # a zip under that name is read too
+    ],
+)
+def test_whole_files_by_hand_are_taken(destination, file, content):
+    by_hand(destination, content, file)
+    destination = destination.with_name(file)
+    fetch_quickly(dataset(ByHand("Ask."), file=file), destination)
+    assert destination.read_bytes() == content
+
+
+def test_a_file_by_hand_is_not_copied(destination):
+    place = by_hand(destination, BODY)
+    fetch_quickly(dataset(ByHand("Ask.")), destination)
+    assert destination.samefile(place)
+
+
+# ---- disk
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Says how many bytes the disk has free."""
+    return lambda size: monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: SimpleNamespace(free=size))
+
+
+def test_too_little_room_is_known_before_anything_is_written(server, destination, free):
+    free(300_000)
+    with pytest.raises(UserError, match=r"bats\.zip needs 400\.\d kB .*has 300\.0 kB free") as error:
+        fetch_quickly(dataset(Http((server.url,))), destination)
+    assert str(destination.parent) in str(error.value)
+    assert os.listdir(destination.parent) == [] and len(server.ranges) == 1
+
+
+def test_the_manifests_length_counts_where_the_server_tells_none(server, destination, free):
+    free(10**9)
+    server.plan = [Answer(headers={"Content-Length": ""})]
+    with pytest.raises(UserError, match=r"needs 17\.0 GB .*has 1\.0 GB free"):
+        fetch_quickly(dataset(Http((server.url,)), size=17 * 10**9), destination)
+
+
+def test_the_rest_of_a_file_needs_room_for_the_rest_alone(server, destination, free):
+    bats = dataset(Http((server.url,)))
+    server.plan = ["cut"]
+    with pytest.raises(UserError):
+        fetch_quickly(bats, destination, attempts=1)
+    free(200_000)
+    with pytest.raises(UserError, match=r"rest of bats\.zip needs 250\.\d kB .*200\.0 kB free"):
+        fetch_quickly(bats, destination)
+    free(260_000)
+    fetch_quickly(bats, destination)
+    assert destination.read_bytes() == BODY and server.ranges[-1] == "bytes=150000-"
+
+
+def test_a_copy_from_a_mirror_needs_room_and_a_link_to_a_file_by_hand_none(destination, tmp_path, free, monkeypatch):
+    free(300_000)
+    (tmp_path / "bats.zip").write_bytes(BODY)
+    with pytest.raises(UserError, match=r"bats\.zip needs 400\.\d kB .*300\.0 kB free"):
+        fetch_quickly(dataset(ByHand("Ask.")), destination, str(tmp_path))
+    assert os.listdir(destination.parent) == []
+    place = by_hand(destination, BODY)
+    with monkeypatch.context() as patched:
+        patched.setattr("polclip.downloads.fetching.os.link", no_link)
+        with pytest.raises(UserError, match="needs"):
+            fetch_quickly(dataset(ByHand("Ask.")), destination)
+    fetch_quickly(dataset(ByHand("Ask.")), destination)
+    assert destination.samefile(place)
+
+
+def no_link(source, target):
+    raise OSError(18, "Invalid cross-device link")
+
+
+def test_a_disk_that_fills_during_a_copy_is_told_and_nothing_is_kept(destination, tmp_path, monkeypatch):
+    (tmp_path / "bats.zip").write_bytes(BODY)
+
+    def copy_until_full(source, target):
+        Path(target).write_bytes(BODY[:1000])
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr("polclip.downloads.fetching.shutil.copyfile", copy_until_full)
+    with pytest.raises(UserError, match="No space left on the disk while writing"):
+        fetch_quickly(dataset(ByHand("Ask.")), destination, str(tmp_path))
+    assert os.listdir(destination.parent) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_asked(server, tmp_path, monkeypatch):
+    (tmp_path / "resources").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match=r"archives cannot be written to \(Not a directory"):
+        fetch_quickly(dataset(Http((server.url,))), tmp_path / "resources" / "archives" / "bats.zip")
+
+    def read_only(**given):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("polclip.downloads.disk.tempfile.TemporaryFile", read_only)
+    with pytest.raises(UserError, match=r"archives cannot be written to \(Read-only file system\)"):
+        fetch_quickly(dataset(Http((server.url,))), tmp_path / "archives" / "bats.zip")
+    assert server.ranges == []
+
+
+def test_a_mirror_on_the_web_that_is_not_there_is_told(server, destination):
+    with pytest.raises(UserError, match=r"archives_mirror: 'http://127\.0\.0\.1:9/archives' cannot be asked: no conn"):
+        fetch_quickly(dataset(Http((server.url,))), destination, "http://127.0.0.1:9/archives", attempts=2)
+    with pytest.raises(UserError, match=r"archives_mirror: 'htp://bats' is not a folder"):
+        fetch_quickly(dataset(Http((server.url,))), destination, "htp://bats")
+    assert server.ranges == [] and not destination.exists()
+
+
+def test_a_file_of_the_mirror_that_cannot_be_read_is_named(destination, tmp_path, monkeypatch):
+    (tmp_path / "bats.zip").write_bytes(BODY)
+
+    def forbidden(source, target):
+        raise PermissionError(13, "Permission denied", str(source))
+
+    monkeypatch.setattr("polclip.downloads.fetching.shutil.copyfile", forbidden)
+    with pytest.raises(UserError, match=rf"`bats`: {tmp_path}/bats\.zip: Permission denied"):
+        fetch_quickly(dataset(ByHand("Ask.")), destination, str(tmp_path))
