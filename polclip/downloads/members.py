@@ -1,6 +1,7 @@
 """The members of a zip or tar that strangers made, one after the other; broken archives end as one clear error."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -71,8 +72,9 @@ def translated(archive: Path, name: str = "") -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError(f"There is no archive {archive}.") from error
     except (*BROKEN, OSError) as error:
-        # gzip reports wrong bytes as an OSError without a number; those with one are the disk's.
-        if isinstance(error, OSError) and error.errno is not None:
+        # gzip reports wrong bytes as an OSError without a number, and a zip may name an impossible place in the file;
+        # other errors with a number are the disk's.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise UserError(
             f"{archive} is broken or no zip or tar archive ({f'{name}: ' if name else ''}"
@@ -130,7 +132,7 @@ def _entries(file: BinaryIO, most: int) -> int:
 def _zip_members(opened: zipfile.ZipFile, archive: Path) -> Iterator[Member]:
     for info in opened.infolist():
         form = stat.S_IFMT(info.external_attr >> 16)  # of the Unix mode; 0 where the zip was made elsewhere
-        kind = "folder" if info.is_dir() else "file" if form in (0, stat.S_IFREG) else "other"
+        kind = "folder" if info.filename.endswith("/") else "file" if form in (0, stat.S_IFREG) else "other"
         yield Member(info.filename, kind, info.file_size, lambda info=info: _open_in_zip(opened, info, archive))
 
 
