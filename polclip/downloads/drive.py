@@ -26,9 +26,10 @@ def confirmed_address(page: str, url: str) -> str | None:
 def refusal(page: str, url: str) -> str | None:
     """Why Drive gives no file, as a clause; None where the page is none of Drive's refusals."""
     text = page.lower()
-    if "too many users have viewed or downloaded" in text or "quota exceeded" in text:
+    if "too many users have viewed or downloaded" in text or ("google drive" in text and "quota exceeded" in text):
         return "Google Drive gives it to nobody for up to 24 hours, since too many fetched it"
-    if urlsplit(url).netloc == "accounts.google.com" or "accounts.google.com/" in text:
+    asks = urlsplit(url).netloc == "accounts.google.com"
+    if asks or ("google drive" in text and "accounts.google.com/" in text):
         return "Google Drive wants a sign-in for it"
     return None
 
