@@ -278,6 +278,16 @@ def test_a_file_by_hand_is_not_copied(destination):
     assert destination.samefile(place)
 
 
+def test_a_file_by_hand_takes_the_place_of_a_piece_that_was_downloaded(server, destination):
+    bats = dataset(Http((server.url,)), sha256=sha256_of(BODY))
+    server.plan = ["cut"]
+    with pytest.raises(UserError):
+        fetch_quickly(bats, destination, attempts=1)
+    by_hand(destination, BODY)
+    fetch_quickly(bats, destination)
+    assert os.listdir(destination.parent) == ["bats.zip"] and len(server.ranges) == 1
+
+
 # ---- disk
 
 

@@ -57,7 +57,9 @@ def fetch(
     check_licence(dataset, accept_licences, destination.parent, run)
     check_writable(destination.parent)
     try:
-        return _fetched(dataset, destination, mirror, by_hand, tools, log, attempts, pause)
+        origin = _fetched(dataset, destination, mirror, by_hand, tools, log, attempts, pause)
+        forget(_part_of(destination))  # which an earlier attempt may have left, from another place
+        return origin
     except OSError as error:
         raise UserError(f"`{dataset.name}`: {error.filename or destination}: {error.strerror or error}.") from error
 
@@ -130,7 +132,7 @@ def _from_web(
 
     A failure of the kind `stop` is raised instead.
     """
-    part = destination.with_name(f"{destination.name}.part")
+    part = _part_of(destination)
     for url in urls:
         try:
             log(f"`{dataset.name}`: fetching {shown(url)}")
@@ -155,9 +157,12 @@ def _from_web(
             reasons.append(str(error).rstrip("."))
             continue
         os.replace(part, destination)
-        forget(part)
         return shown(url)
     return None
+
+
+def _part_of(destination: Path) -> Path:
+    return destination.with_name(f"{destination.name}.part")
 
 
 def _from_folder(found: Path, destination: Path, dataset: Dataset, kind: str, log: Callable[[str], None]) -> str:

@@ -55,8 +55,9 @@ def open_members(
 
 
 def read_member(archive: str | Path, pattern: str, *, max_bytes: int = 10**9) -> bytes:
-    """The bytes of the one member that matches; UserError when none does, or more than one."""
-    found = {name: stream.read() for name, stream in open_members(archive, pattern, max_bytes=max_bytes)}
+    """The bytes of the one member that matches, at most `max_bytes`; UserError when none does, or more than one."""
+    members_found = open_members(archive, pattern, max_bytes=max_bytes, max_total_bytes=max_bytes)
+    found = {name: stream.read() for name, stream in members_found}
     if len(found) > 1:
         raise UserError(f"{archive} has several members like {pattern}: {', '.join(sorted(found))}.")
     return next(iter(found.values()))
