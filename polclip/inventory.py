@@ -5,9 +5,6 @@ wants a folder on its own search path with the exception lists, which some archi
 """
 
 import re
-import tarfile
-import zipfile
-import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet as pq
 
+from polclip.downloads.unpacking import open_members
 from polclip.errors import UserError
 from polclip.files import write_parquet
 from polclip.records import SCHEMAS, Sense, Synset
@@ -72,9 +70,9 @@ def _dict_files(archive: Path) -> dict[str, str]:
         raise UserError(f"{archive} is not there. Download WordNet 3.0 first: snakemake --cores 1 datasets")
     try:
         texts = {name: content.decode("utf-8") for name, content in _members(archive)}
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
+    except (UserError, OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{archive} cannot be read as an archive of WordNet ({error}). "
+            f"{archive} cannot be read as an archive of WordNet ({error.__cause__ or error}). "
             "Delete it and run the same command again to download it anew."
         ) from error
     if texts.keys() >= set(_HALVES):
@@ -94,16 +92,11 @@ def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
         for path in folders[0].iterdir() if folders else []:
             if path.name in _FILES.union(_HALVES):
                 yield path.name, path.read_bytes()
-    elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            for name in file.namelist():
-                if PurePosixPath(name).name in _FILES.union(_HALVES):
-                    yield PurePosixPath(name).name, file.read(name)
-    else:
-        with tarfile.open(archive) as file:
-            for member in file:
-                if member.isfile() and PurePosixPath(member.name).name in _FILES.union(_HALVES):
-                    yield PurePosixPath(member.name).name, file.extractfile(member).read()
+        return
+    wanted = [pattern for name in sorted(_FILES.union(_HALVES)) for pattern in (name, f"*/{name}")]
+    limits = {"max_bytes": 10**9, "max_files": 10**5, "max_total_bytes": 10**9}
+    for name, stream in open_members(archive, wanted, **limits, missing_ok=True):
+        yield PurePosixPath(name).name, stream.read()
 
 
 def _synsets(text: str, lexnames: dict[str, str]) -> Iterator[Synset]:

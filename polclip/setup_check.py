@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from polclip.downloads.licences import line_to_write, to_accept
 from polclip.downloads.manifest import ByHand, Dataset
 from polclip.encoders.clip import bytes_per_picture
 from polclip.provenance import package_versions
@@ -47,9 +48,12 @@ def check_setup(config: Mapping, datasets: Iterable[Dataset], archives: str | Pa
         lines.append(f"  {state:9} {dataset.name}: {dataset.file}{how}")
         if dataset in missing and how:
             lines.append(f"            {dataset.source.instructions.strip()}")
-    open_ones = [d for d in datasets if d.licence_note and d.name not in config["accept_licences"]]
-    lines.append(f"licences    {len(open_ones) or 'none'} to accept (config key accept_licences)")
+    accepted = config["accept_licences"]
+    open_ones = to_accept(datasets, accepted, archives)
+    lines.append(f"licences    {len(open_ones) or 'none'} to accept before what is missing can be fetched")
     lines += [f"  {dataset.name}: {dataset.licence}. {dataset.licence_note}" for dataset in open_ones]
+    if open_ones:
+        lines.append(f"  in your config: {line_to_write(open_ones, accepted)}")
     return "\n".join(lines)
 
 

@@ -192,5 +192,6 @@ def test_the_setup_is_told_without_the_key_itself(tmp_path, monkeypatch):
     assert "1 of 3 present" in page and "2.00 GB and 1 of unknown size" in page
     assert "Ask the librarian." in page
     assert "1 to accept" in page and "Not for sale." in page and "commercial" not in page
+    assert "accept_licences: [b, c]" in page
     monkeypatch.delenv("OPENAI_API_KEY")
     assert "not set" in check_setup(config, sets, tmp_path)

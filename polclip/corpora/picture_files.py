@@ -11,7 +11,8 @@ from polclip.files import complete_or_absent
 
 log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
-_LARGEST_BYTES = 10**9
+# Of a picture and of all; the largest set of the paper has 181,123 pictures in 195 GB.
+_LIMITS = {"max_bytes": 10**9, "max_files": 10**6, "max_total_bytes": 10**12}
 
 
 def unpack_named(archive: str | Path, names: Set[str], folder: str | Path) -> dict[str, str]:
@@ -26,7 +27,7 @@ def unpack_named(archive: str | Path, names: Set[str], folder: str | Path) -> di
     twice = 0
     with complete_or_absent(folder) as temporary:
         temporary.mkdir()
-        for member, stream in open_members(archive, "*", max_bytes=_LARGEST_BYTES, missing_ok=True):
+        for member, stream in open_members(archive, "*", **_LIMITS, missing_ok=True):
             file = file_name(member)
             path = PurePosixPath(file)
             name = file if file in names else stems.get(path.stem)

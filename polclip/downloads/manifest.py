@@ -54,7 +54,7 @@ class Dataset:
     description: str
     citation: str
     source: Source
-    licence_note: str = ""
+    licence_note: str = ""  # where there is one, the user has to accept it
     size: int | None = None
     sha256: str | None = None
     page: str = ""

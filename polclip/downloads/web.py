@@ -3,16 +3,23 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
+import urllib3
 from tqdm import tqdm
 
+from polclip.downloads.disk import check_space
+from polclip.downloads.drive import confirmed_address, refusal
 from polclip.errors import UserError
 
 CHUNK_BYTES = 1 << 16
+LONGEST_PAGE = 1 << 18
 CONNECT_SECONDS, READ_SECONDS = 15, 60
 LONGEST_PAUSE_SECONDS = 60
 
@@ -21,28 +28,40 @@ class NotFetched(Exception):
     """A source that did not give the file; the message is a clause that says why."""
 
 
+class Unreachable(NotFetched):
+    """There is no such server, or none that answers."""
+
+
 class _Passing(Exception):
     """A failure that may be over at the next attempt."""
 
-    def __init__(self, reason: str, pause: float | None = None):
+    def __init__(self, reason: str, pause: float | None = None, kind: type[NotFetched] = NotFetched):
         super().__init__(reason)
-        self.pause = pause
+        self.pause, self.kind = pause, kind
 
 
-def download(url: str, part: Path, log: Callable[[str], None], attempts: int = 4, pause: float = 1.0) -> bool:
+def download(
+    url: str,
+    part: Path,
+    log: Callable[[str], None],
+    attempts: int = 4,
+    pause: float = 1.0,
+    size: int | None = None,
+) -> bool:
     """Download `url` to the file `part`; return whether a piece of an earlier attempt was used.
 
     `part` outlives failures, with a note of what it is in `{part}.json`, so that the next attempt, in this
     process or a later one, asks only for the rest, and only if the file behind the URL is still the same.
-    Between attempts `pause`, 2 `pause`, 4 `pause`, ... seconds pass, or what the server asks for, at most 60.
-    Raises NotFetched; UserError when the disk is full.
+    `attempts` in a row that bring nothing new are the end; between them `pause`, 2 `pause`, 4 `pause`, ... seconds
+    pass, or what the server asks for, at most 60. `size` is the length in bytes that the file must have, if known.
+    Raises NotFetched; UserError when the disk is full, or has too little room for what is to come.
     """
-    resumed = False
-    for attempt in range(1, attempts + 1):
+    resumed, failures, furthest = False, 0, _length(part)
+    while True:
         try:
-            return _attempt(url, part) or resumed
-        except requests.RequestException as error:
-            failure = _Passing(_reason(error, url))
+            return _attempt(url, part, size) or resumed
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            failure = _failure(error, url)
         except _Passing as error:
             failure = error
         except OSError as error:
@@ -52,13 +71,14 @@ def download(url: str, part: Path, log: Callable[[str], None], attempts: int = 4
                 f"No space left on the disk while writing {part}: free some space and run the same command "
                 "again; it goes on where it stopped."
             ) from error
-        if attempt == attempts:
-            raise NotFetched(f"{failure} ({attempts} attempts)")
+        failures = 1 if _length(part) > furthest else failures + 1
+        furthest = max(furthest, _length(part))
+        if failures >= attempts:
+            raise failure.kind(f"{failure} ({attempts} attempts)")
         resumed = part.exists()
-        seconds = min(LONGEST_PAUSE_SECONDS, failure.pause or pause * 2 ** (attempt - 1))
-        log(f"{failure}; attempt {attempt + 1} of {attempts} in {seconds:g} s")
+        seconds = min(LONGEST_PAUSE_SECONDS, failure.pause or pause * 2 ** (failures - 1))
+        log(f"{failure}; attempt {failures + 1} of {attempts} in {seconds:g} s")
         time.sleep(seconds)
-    raise ValueError("attempts must be at least 1")
 
 
 def forget(part: Path) -> None:
@@ -73,30 +93,33 @@ def shown(url: str) -> str:
     return urlunsplit(pieces._replace(netloc=pieces.netloc.rpartition("@")[2]))
 
 
-def _attempt(url: str, part: Path) -> bool:
+def _attempt(url: str, part: Path, size: int | None) -> bool:
     """Ask once, for the rest where a piece of the same file is there; True when such a piece was used."""
     note = _read_note(part, url)
-    have = part.stat().st_size if note else 0
+    have = _length(part) if note else 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "polclip"}
     if have:
         headers["Range"] = f"bytes={have}-"
         if note["validator"]:
             headers["If-Range"] = note["validator"]
-    with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as answer:
+    with _answer(url, headers) as (answer, page):
         if answer.status_code == 416:
             if have and have == note["total"]:
                 return True
             forget(part)
-            raise _Passing(f"{shown(url)} has changed since the earlier attempt")
+            if not have:
+                raise NotFetched(f"{shown(url)} answered 416 {answer.reason}")
+            raise _Passing(f"{shown(url)} promised {note['total']:,} bytes and ends at {have:,} or has changed")
         if answer.status_code == 429 or answer.status_code >= 500:
-            asked = answer.headers.get("Retry-After", "")
             raise _Passing(
                 f"{shown(url)} answered {answer.status_code} {answer.reason}",
-                float(asked) if asked.isdigit() else None,
+                _seconds_to_wait(answer.headers.get("Retry-After", "")),
             )
+        if page is not None and (why := refusal(page, answer.url)):
+            raise NotFetched(f"{why} ({shown(url)})")
         if not answer.ok:
             raise NotFetched(f"{shown(url)} answered {answer.status_code} {answer.reason}")
-        if answer.headers.get("Content-Type", "").startswith("text/html") and ".htm" not in url:
+        if page is not None:
             raise NotFetched(f"{shown(url)} gave a web page instead of a file")
         if answer.status_code == 206:
             start, total = _content_range(answer.headers.get("Content-Range", ""))
@@ -106,11 +129,41 @@ def _attempt(url: str, part: Path) -> bool:
         else:
             have, length = 0, answer.headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
+            if None not in (size, total) and size != total:
+                raise NotFetched(f"{shown(url)} has {total:,} bytes where the manifest says {size:,}")
+            # What is there of a file that has to be fetched anew is overwritten.
+            check_space(part.parent, (total or size or 0) - _length(part), part.name.removesuffix(".part"))
             _write_note(part, url, _validator(answer), total)
+        if have:
+            check_space(part.parent, total - have, f"The rest of {part.name.removesuffix('.part')}")
         _save(answer, part, have, total)
-    if total is not None and part.stat().st_size != total:
-        raise _Passing(f"{shown(url)} gave {part.stat().st_size:,} of {total:,} bytes")
+    if total is not None and _length(part) != total:
+        raise _Passing(f"{shown(url)} gave {_length(part):,} of {total:,} bytes")
     return have > 0
+
+
+@contextmanager
+def _answer(url: str, headers: dict[str, str]) -> Iterator[tuple[requests.Response, str | None]]:
+    """What the server answers, and the beginning of its text where it is a web page and none was asked for.
+
+    Where that is Drive's page about its virus scan, it is the answer of what its form leads to, once.
+    """
+    given = {"headers": headers, "stream": True, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
+    with requests.Session() as session:
+        with session.get(url, **given) as answer:
+            page = None if ".htm" in url else _page(answer)
+            followed = confirmed_address(page, answer.url) if page is not None and answer.ok else None
+            if not followed:
+                yield answer, page
+                return
+        with session.get(followed, **given) as answer:
+            yield answer, _page(answer)
+
+
+def _page(answer: requests.Response) -> str | None:
+    if not answer.headers.get("Content-Type", "").startswith("text/html"):
+        return None
+    return answer.raw.read(LONGEST_PAGE, decode_content=True).decode("utf-8", errors="replace")
 
 
 def _save(answer: requests.Response, part: Path, have: int, total: int | None) -> None:
@@ -125,7 +178,8 @@ def _save(answer: requests.Response, part: Path, have: int, total: int | None) -
         mininterval=0.2 if sys.stderr.isatty() else 30,  # a log file wants a line now and then
     )
     with bar, open(part, "ab" if have else "wb") as file:
-        for chunk in answer.iter_content(CHUNK_BYTES):
+        # As sent: some servers call a .tar.gz a tar that they gzipped on the way, and it would be unzipped here.
+        for chunk in answer.raw.stream(CHUNK_BYTES, decode_content=False):
             file.write(chunk)
             bar.update(len(chunk))
 
@@ -164,14 +218,28 @@ def _write_note(part: Path, url: str, validator: str, total: int | None) -> None
     _note_of(part).write_text(json.dumps(note), encoding="utf-8")
 
 
-def _reason(error: requests.RequestException, url: str) -> str:
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _seconds_to_wait(retry_after: str) -> float | None:
+    """What a `Retry-After` asks for, seconds or a date; None where it says neither."""
+    if retry_after.isdigit():
+        return float(retry_after)
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _failure(error: requests.RequestException | urllib3.exceptions.HTTPError, url: str) -> _Passing:
     host = urlsplit(shown(url)).netloc
     if isinstance(error, requests.exceptions.SSLError):
-        return f"{host} has no certificate that this machine trusts"
-    if isinstance(error, requests.exceptions.Timeout):
-        return f"{host} did not answer in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return f"{host} cut the connection"
+        return _Passing(f"{host} has no certificate that this machine trusts", kind=Unreachable)
+    if isinstance(error, requests.exceptions.ReadTimeout | urllib3.exceptions.TimeoutError):
+        return _Passing(f"{host} did not answer in time")
     if isinstance(error, requests.exceptions.ConnectionError):
-        return f"no connection to {host}"
-    return f"{shown(url)} cannot be fetched ({type(error).__name__})"
+        return _Passing(f"no connection to {host}", kind=Unreachable)
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return _Passing(f"{host} cut the connection")
+    return _Passing(f"{shown(url)} cannot be fetched ({type(error).__name__})", kind=Unreachable)

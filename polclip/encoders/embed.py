@@ -60,7 +60,7 @@ class EncoderSettings:
 def _unpacked(archive: str | Path, folder: Path) -> Path:
     """Unpack a package once beside the results; a complete folder is used again."""
     if not folder.exists():
-        unpack(archive, folder)
+        unpack(archive, folder, max_files=10_000, max_bytes=10**10)
     return folder
 
 
