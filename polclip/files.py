@@ -72,13 +72,15 @@ def write_json_lines(path: str | Path, values: Iterable[object]) -> None:
 
 def read_json_lines(path: str | Path) -> Iterator[dict]:
     """Read JSON Lines one at a time; a broken line is a UserError that names file and line."""
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
-                    yield json.loads(line)
+                    yield json.loads(line.decode("utf-8"))
                 except json.JSONDecodeError as error:
                     raise UserError(f"{path}:{number}: not a JSON value ({error.msg}).") from error
+                except (UnicodeDecodeError, RecursionError) as error:
+                    raise UserError(f"{path}:{number}: not a JSON value in UTF-8 ({error}).") from error
 
 
 def write_parquet(path: str | Path, rows: pd.DataFrame | Iterable[dict], schema: pa.Schema) -> None:

@@ -6,10 +6,11 @@ wants a folder on its own search path with the exception lists, which some archi
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import pyarrow.parquet as pq
 
@@ -17,6 +18,8 @@ from polclip.downloads.unpacking import open_members
 from polclip.errors import UserError
 from polclip.files import write_parquet
 from polclip.records import SCHEMAS, Sense, Synset
+
+_Read = TypeVar("_Read")
 
 WORDNET_3_0 = (117_659, 206_941)  # synsets, senses
 POS_NAMES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
@@ -38,18 +41,16 @@ def build_inventory(
 
     archive: a .tar.gz or .zip that holds Princeton's `dict` files in any one folder, or such a folder itself.
     The noun file may be cut in two (`data.noun1`, `data.noun2`). counts: synsets and senses there must be.
-    Raises UserError when a file is missing or broken, or the counts differ.
+    Raises UserError when a file is missing or broken (with its line), or the counts differ.
     """
     files = _dict_files(Path(archive))
-    lexnames = dict(line.split()[:2] for line in files["lexnames"].splitlines() if line.strip())
-    try:
-        synsets = [synset for pos in POS_NAMES.values() for synset in _synsets(files[f"data.{pos}"], lexnames)]
-        senses = list(_senses(files["index.sense"]))
-    except (ValueError, IndexError, KeyError) as error:
-        raise UserError(
-            f"{archive}: its WordNet files are not in Princeton's format ({error!r}). "
-            "Delete the file and run the same command again to download it anew."
-        ) from error
+
+    def read(name: str, of_line: Callable[[str], _Read | None]) -> list[_Read]:
+        return list(_each_line(files[name], f"{archive}:{name}", of_line))
+
+    lexnames = dict(read("lexnames", _lexname))
+    synsets = [s for pos in POS_NAMES.values() for s in read(f"data.{pos}", lambda line: _synset(line, lexnames))]
+    senses = read("index.sense", _sense)
     senses.sort(key=lambda sense: (sense.lemma, sense.pos, sense.sense_number))
     if (len(synsets), len(senses)) != counts:
         raise UserError(
@@ -57,6 +58,11 @@ def build_inventory(
             f"{counts[0]:,} and {counts[1]:,}. Give an archive of WordNet 3.0, no other version."
         )
     known = {synset.synset_id for synset in synsets}
+    keys = {sense.sense_key for sense in senses}
+    if len(known) < len(synsets) or len(keys) < len(senses):
+        raise UserError(
+            f"{archive}: a synset or a sense key stands there twice. Give an archive of WordNet 3.0 as it is."
+        )
     for sense in senses:
         if sense.synset_id not in known:
             raise UserError(f"{archive}: sense {sense.sense_key} has no synset {sense.synset_id} there.")
@@ -99,21 +105,39 @@ def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
         yield PurePosixPath(name).name, stream.read()
 
 
-def _synsets(text: str, lexnames: dict[str, str]) -> Iterator[Synset]:
-    for line in text.splitlines():
-        if not line[:1].isdigit():  # the licence stands in front, indented
-            continue
-        fields, _, gloss = line.partition("|")
-        offset, lexfile, ss_type, width, *rest = fields.split()
-        words, pointers = rest[: 2 * int(width, 16) : 2], rest[2 * int(width, 16) :]
-        hypernyms = [
-            f"{pointers[at + 1]}-{pointers[at + 2]}"
-            for at in range(1, 1 + 4 * int(pointers[0]), 4)
-            if pointers[at] in ("@", "@i")
-        ]
-        definition, examples = split_gloss(gloss)
-        lemmas = [_SYNTACTIC_MARKER.sub("", word) for word in words]
-        yield Synset(f"{offset}-{ss_type}", lexnames[lexfile], definition, examples, lemmas, hypernyms)
+def _each_line(text: str, source: str, of_line: Callable[[str], _Read | None]) -> Iterator[_Read]:
+    """What each line gives, lines that give nothing apart; UserError with the line for another format."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            found = of_line(line) if line.strip() else None
+        except (ValueError, IndexError, KeyError) as error:
+            raise UserError(
+                f"{source}:{number}: not in Princeton's format ({error!r}). "
+                "Delete the archive and run the same command again to download it anew."
+            ) from error
+        if found is not None:
+            yield found
+
+
+def _lexname(line: str) -> tuple[str, str]:
+    number, name, _ = line.split()
+    return number, name
+
+
+def _synset(line: str, lexnames: dict[str, str]) -> Synset | None:
+    if not line[:1].isdigit():  # the licence stands in front, indented
+        return None
+    fields, _, gloss = line.partition("|")
+    offset, lexfile, ss_type, width, *rest = fields.split()
+    words, pointers = rest[: 2 * int(width, 16) : 2], rest[2 * int(width, 16) :]
+    hypernyms = [
+        f"{pointers[at + 1]}-{pointers[at + 2]}"
+        for at in range(1, 1 + 4 * int(pointers[0]), 4)
+        if pointers[at] in ("@", "@i")
+    ]
+    definition, examples = split_gloss(gloss)
+    lemmas = [_SYNTACTIC_MARKER.sub("", word) for word in words]
+    return Synset(f"{offset}-{ss_type}", lexnames[lexfile], definition, examples, lemmas, hypernyms)
 
 
 def split_gloss(gloss: str) -> tuple[str, list[str]]:
@@ -137,13 +161,12 @@ def split_gloss(gloss: str) -> tuple[str, list[str]]:
     return definition.strip().rstrip(";:, ") or gloss.strip(), examples
 
 
-def _senses(text: str) -> Iterator[Sense]:
-    for line in text.splitlines():
-        key, offset, number, tag_count = line.split()
-        lemma, _, lex_sense = key.partition("%")
-        ss_type = _SS_TYPES[lex_sense[0]]
-        pos = "a" if ss_type == "s" else ss_type
-        yield Sense(key, lemma, pos, ss_type, int(number), int(tag_count), f"{offset}-{ss_type}")
+def _sense(line: str) -> Sense:
+    key, offset, number, tag_count = line.split()
+    lemma, _, lex_sense = key.partition("%")
+    ss_type = _SS_TYPES[lex_sense[0]]
+    pos = "a" if ss_type == "s" else ss_type
+    return Sense(key, lemma, pos, ss_type, int(number), int(tag_count), f"{offset}-{ss_type}")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ LEFT_OUT = {
     "left_out": "more than max_train_instances",
     "gold_missing": "the gold is not among the candidates (kept)",
     "no_candidates": "the lemma is not in the inventory (kept)",
+    "gold_not_in_wordnet": "the gold is no key of the inventory (kept)",
+    "gold_of_another_lemma": "the gold is a key of another lemma (kept)",
+    "gold_of_another_pos": "the gold is a key of another part of speech (kept)",
+    "target_without_text": "the target has no text: its lemma stands for it (kept)",
     "images_missing": "the picture is missing",
     "instances_missing_gold_image": "the gold picture is missing (kept)",
 }

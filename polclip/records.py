@@ -5,13 +5,14 @@ Records are stored as Parquet with the schemas below and read one batch at a tim
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from polclip.errors import UserError
 from polclip.files import write_parquet
 
 _strings = pa.list_(pa.string())
@@ -150,8 +151,40 @@ def write_records(path: str | Path, kind: type[Record], records: Iterable[Record
 
 
 def read_records(path: str | Path, kind: type[Record]) -> Iterator[Record]:
-    """Read the records of one kind from a Parquet file, a batch at a time."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches():
-            for row in batch.to_pylist():
-                yield kind(**row)
+    """Read the records of one kind from a Parquet file, a batch at a time; other columns are left out.
+
+    Raises UserError for a file that is not Parquet or broken, lacks a column, has one of another type (lists where
+    texts must be), or a value missing where one must be.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow, kind, path)
+            for batch in file.iter_batches(columns=SCHEMAS[kind].names):
+                _check_values(batch, kind, path)
+                for row in batch.to_pylist():
+                    yield kind(**row)
+    except FileNotFoundError as error:
+        raise UserError(f"There is no file {path}. Run the step that writes it.") from error
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is no Parquet file, or broken ({error}). Delete it and run again.") from error
+
+
+def _check_columns(found: pa.Schema, kind: type, path: str | Path) -> None:
+    wrong = [
+        column.name
+        for column in SCHEMAS[kind]
+        if column.name not in found.names
+        or pa.types.is_nested(found.field(column.name).type) != pa.types.is_nested(column.type)
+        or pa.types.is_integer(found.field(column.name).type) != pa.types.is_integer(column.type)
+    ]
+    if wrong:
+        raise UserError(
+            f"{path} holds no {kind.__name__} records: {', '.join(wrong)} is not there or of another type. "
+            f"Found: {', '.join(found.names)}. Delete it and run again."
+        )
+
+
+def _check_values(batch: pa.RecordBatch, kind: type, path: str | Path) -> None:
+    for column in fields(kind):
+        if batch[column.name].null_count and type(None) not in get_args(column.type):
+            raise UserError(f"{path}: a {kind.__name__} record has no {column.name}. Delete the file and run again.")

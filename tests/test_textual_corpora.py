@@ -1,8 +1,10 @@
 import io
+import re
 import tarfile
 import zipfile
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from tiny_wordnet import tiny_inventory
@@ -167,7 +169,12 @@ def _set(folder, xml=XML, gold=GOLD, name="tiny"):
 
 def test_unified_xml_becomes_instances(inventory, tmp_path):
     counts = unified_wsd.build(_set(tmp_path), "TINY", inventory, tmp_path / "out.parquet")
-    assert counts == {"sentences": 2, "instances": 4, "gold_missing": 1, "no_candidates": 1}
+    assert {name: n for name, n in counts.items() if n} == {
+        "sentences": 2,
+        "instances": 4,
+        "gold_missing": 1,
+        "no_candidates": 1,
+    }
     bat, look, ample, zorb = read_records(tmp_path / "out.parquet", TextualInstance)
     assert (bat.instance_id, bat.sentence_id) == ("d000.s000.t000", "d000.s000")
     assert bat.tokens == ["The", "bats", "looked", "up"]
@@ -245,7 +252,7 @@ def _semcor(folder, name="semcor3.0/brown1/tagfiles/br-x01"):
 
 def test_semcor_tag_files_become_instances(inventory, tmp_path):
     counts = semcor_tags.build(_semcor(tmp_path), inventory, tmp_path / "out.parquet")
-    assert counts == {"sentences": 1, "instances": 3, "gold_missing": 0, "no_candidates": 0}
+    assert {name: n for name, n in counts.items() if n} == {"sentences": 1, "instances": 3}
     bat, look, ample = read_records(tmp_path / "out.parquet", TextualInstance)
     assert bat.tokens == ["The", "big", "bat", '"', "looked", "up", "cave", "ampl\xe9", "."]
     assert (bat.instance_id, bat.target_start, bat.target_end) == ("br-x01.s7.t0", 1, 3)
@@ -284,12 +291,40 @@ def test_public_sets_have_their_published_sizes(inventory, tmp_path, file, name,
 
 
 @needs_archives
-def test_semcor_has_its_published_size(inventory):
-    counts = Counter(sentences=0)
+@pytest.mark.parametrize("file", ["WSD_Unified_Evaluation_Datasets.zip", "wsd_hard_benchmark.zip"])
+def test_targets_stand_where_the_public_sets_have_them(inventory, tmp_path, file):
+    with zipfile.ZipFile(ARCHIVES / file) as archive:
+        members = [name for name in archive.namelist() if name.endswith(".data.xml")]
+        assert len(members) in (5, 6)
+        for member in members:
+            written = {
+                word.get("id"): word.text.replace("_", " ")
+                for word in ElementTree.fromstring(archive.read(member)).iter("instance")
+            }
+            name = Path(member).name.removesuffix(".data.xml")
+            unified_wsd.build(ARCHIVES / file, name, inventory, tmp_path / "out.parquet")
+            assert targets(read_records(tmp_path / "out.parquet", TextualInstance)) == written
+
+
+def targets(instances):
+    """The target of each instance by its tokens, which must be what its span in the text says."""
+    found = {}
+    for instance in instances:
+        words = " ".join(instance.tokens[instance.target_start : instance.target_end])
+        assert instance.text[slice(*instance.target_span)] == words
+        found[instance.instance_id] = words
+    return found
+
+
+@needs_archives
+def test_semcor_has_its_published_size_and_its_targets_stand_where_they_are_tagged(inventory):
+    counts, found, written = Counter(sentences=0), [], []
     with tarfile.open(ARCHIVES / "semcor3.0.tar.gz") as archive:
         for member in archive:
             if member.isfile() and "/tagfiles/" in member.name:
-                lines = archive.extractfile(member).read().decode("latin-1").splitlines()
-                for _ in semcor_tags.read_instances(lines, member.name, inventory, counts):
-                    pass
+                text = archive.extractfile(member).read().decode("latin-1")
+                found += targets(semcor_tags.read_instances(text.split("\n"), member.name, inventory, counts)).values()
+                tagged = re.findall(r"<wf\b[^>]*\bwnsn=([^ >]+)[^>]*>([^<]*)</wf>", text)
+                written += [word.replace("_", " ") for senses, word in tagged if set(senses.split(";")) != {"0"}]
     assert (counts["sentences"], counts["instances"]) == (37_176, 226_036)
+    assert found == written

@@ -46,7 +46,7 @@ class ImageSenses:
 def read_metadata(path: str | Path) -> Iterator[ImageSenses | None]:
     """The instances of a JSON file, or of the one JSON file in a zip, streaming; None for one of another form.
 
-    Raises UserError for a missing or broken file, and for one that is no JSON.
+    Raises UserError for a missing or broken file, and for one that is no JSON; it names the last instance read.
     """
     path = Path(path)
     with _open_json(path) as file:
@@ -56,12 +56,17 @@ def read_metadata(path: str | Path) -> Iterator[ImageSenses | None]:
                 f"{path} is no JSON file of instances: it begins with {first!r}. A page instead of the file may "
                 "have been downloaded: delete it, and fetch it by hand from the page that stands in the manifest."
             )
+        count = 0
         try:
-            # An array gives its items, lines give themselves.
-            for row in ijson.items(file, "item" if first == b"[" else "", multiple_values=first == b"{"):
+            # An array gives its items, lines give themselves. Without use_float, a number of 5,000 digits ends Python.
+            inside, several = ("item", False) if first == b"[" else ("", True)
+            for row in ijson.items(file, inside, multiple_values=several, use_float=True):
+                count += 1
                 yield _instance(row)
         except ijson.JSONError as error:
-            raise UserError(f"{path} is broken or cut off ({error}): delete it and download it again.") from error
+            raise UserError(
+                f"{path} is broken or cut off after instance {count:,} ({error}): delete it and download it again."
+            ) from error
 
 
 @contextmanager
@@ -90,18 +95,20 @@ def _instance(row: object) -> ImageSenses | None:
     """One object as a record, or None where a key is missing or holds something else."""
     try:
         sentence, words = _text(row["sentence"]), row["words"]
+        images = row["candidate_image_path"]
         candidates = [
-            Candidate(_text(label), _text(gloss), list(map(file_name, row["candidate_image_path"].get(label) or ())))
-            for label, gloss in zip(row["candidate_labels"], row["candidate_gloss"], strict=True)
+            Candidate(_name(label), gloss, list(map(file_name, _list(images.get(label) or []))))
+            for label, gloss in zip(_list(row["candidate_labels"]), _list(row["candidate_gloss"]), strict=True)
         ]
-        tokens = [_text(word).replace("_", " ") for word in words] if isinstance(words, list) else []
+        # Some lists give the words as one text; the sentence is then cut into tokens.
+        tokens = [word.replace("_", " ") for word in _list(words)] if not isinstance(words, str) else []
         return ImageSenses(
-            word=_text(row["word"]).replace("_", " ").strip(),
+            word=_name(row["word"]).replace("_", " ").strip(),
             tokens=tokens or tokenise(sentence),
             sentence=" ".join(sentence.split()),
             token_id=str(row["token_id"]),
-            gold_labels=_texts(row["gold_labels"]),
-            gold_glosses=_texts(row["gold_gloss"]),
+            gold_labels=_one_or_more(row["gold_labels"]),
+            gold_glosses=_one_or_more(row["gold_gloss"]),
             candidates=candidates,
         )
     except (KeyError, TypeError, AttributeError, ValueError):
@@ -114,8 +121,20 @@ def _text(value: object) -> str:
     return value
 
 
-def _texts(value: object) -> list[str]:
-    return [value] if isinstance(value, str) else [_text(item) for item in value]
+def _name(value: object) -> str:
+    if not _text(value).strip(" _"):
+        raise ValueError("an empty name")
+    return value
+
+
+def _list(value: object) -> list[str]:
+    if not isinstance(value, list):  # a text or a map would give its letters or its keys
+        raise TypeError(f"{value!r} is no list")
+    return [_text(item) for item in value]
+
+
+def _one_or_more(value: object) -> list[str]:
+    return [_text(value)] if isinstance(value, str) else _list(value)
 
 
 def file_name(path: str) -> str:

@@ -164,7 +164,9 @@ def _instance(
         return None
     senses: dict[str, list[Sense]] = {}
     for candidate in found.candidates:
-        senses[candidate.label] = matched.senses(found.word, candidate.label, candidate.gloss)
+        # A label that comes twice keeps the sense that one of its glosses gave it.
+        again = matched.senses(found.word, candidate.label, candidate.gloss)
+        senses[candidate.label] = senses.get(candidate.label) or again
         for image in candidate.images:
             matched.add_image(image, candidate.label)
     gold = [sense for label in found.gold_labels for sense in senses.get(label, ())]

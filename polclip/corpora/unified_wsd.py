@@ -4,46 +4,54 @@ An archive holds `NAME.data.xml` and, beside it, `NAME.gold.key.txt` for each of
 (Maru et al. 2022) holds ALLamended, S10amended, 42D, hardEN and softEN in the same form.
 """
 
-import io
+import logging
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import iterparse
+from defusedxml.ElementTree import DefusedXMLParser, iterparse
 
+from polclip.corpora.gold_missing import REASONS, in_words, with_reasons
 from polclip.corpora.key_files import read_keys
+from polclip.corpora.text_lines import text_lines
 from polclip.errors import UserError
 from polclip.files import write_parquet
 from polclip.inventory import Inventory
 from polclip.records import SCHEMAS, TextualInstance
 
+log = logging.getLogger(__name__)
+
 POS = {"NOUN": "n", "VERB": "v", "ADJ": "a", "ADV": "r"}
-COUNTS = ("sentences", "instances", "gold_missing", "no_candidates")
+COUNTS = ("sentences", "instances", "gold_missing", "no_candidates", "target_without_text")
+_LINE = "line of the file"  # no attribute of an XML element can have this name
 
 
 def build(archive: str | Path, name: str, inventory: Inventory, instances_path: str | Path) -> dict[str, int]:
     """Write one set of a zip archive as TextualInstance (Parquet), streaming; return what was counted.
 
     name: ALL, senseval2, semeval2007 ..., hardEN ..., or semcor of the training corpora; case does not
-    matter. Counts: sentences, instances, gold_missing (no gold key among the candidates), no_candidates (the
-    lemma is not in WordNet). Such instances are kept, since the official scores count them. Raises UserError
-    when the set is missing or broken, or XML and gold file do not name the same instances.
+    matter. Counts: sentences, instances, gold_missing (no gold key among the candidates) and the same by reason
+    (`gold_missing.REASONS`), target_without_text (the lemma stands for it). All are kept, since the official scores
+    count them. Raises UserError when the set is missing or broken, or XML and gold file do not name the same
+    instances, with the line where there is one.
     """
-    counts = Counter(dict.fromkeys(COUNTS, 0))
+    counts = Counter(dict.fromkeys((*COUNTS, *REASONS), 0))
     with _open_set(Path(archive), name) as (xml, gold):
-        rows = map(vars, read_instances(xml, gold, inventory, f"{archive}:{name}", counts))
+        instances = read_instances(xml, gold, inventory, f"{archive}:{xml.name}", counts)
+        rows = map(vars, with_reasons(instances, inventory, counts))
         write_parquet(instances_path, rows, SCHEMAS[TextualInstance])
+    log.info("%s: %s", name, in_words(counts))
     return dict(counts)
 
 
 @contextmanager
 def _open_set(archive: Path, name: str) -> Iterator[tuple[BinaryIO, dict[str, list[str]]]]:
-    """The XML stream and the gold keys of one set."""
+    """The XML stream (its name is the member's) and the gold keys of one set."""
     try:
         file = zipfile.ZipFile(archive)
     except (OSError, zipfile.BadZipFile) as error:
@@ -57,11 +65,11 @@ def _open_set(archive: Path, name: str) -> Iterator[tuple[BinaryIO, dict[str, li
         if f"{stem}.gold.key.txt" not in file.namelist():
             raise UserError(f"{archive} has no gold file {stem}.gold.key.txt. Download it again.")
         try:
-            with file.open(f"{stem}.gold.key.txt") as keys:
-                gold = read_keys(io.TextIOWrapper(keys, "utf-8"), f"{archive}:{stem}.gold.key.txt")
+            keys = f"{archive}:{stem}.gold.key.txt"
+            gold = read_keys(text_lines(file.read(f"{stem}.gold.key.txt"), keys), keys)
             with file.open(f"{stem}.data.xml") as xml:
                 yield xml, gold
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
             raise UserError(f"{archive} is broken ({error}). Delete it and download it again.") from error
 
 
@@ -79,20 +87,18 @@ def read_instances(
         targets: list[tuple[Element, int, int]] = []
         for word in sentence:
             start = len(tokens)
-            tokens += (word.text or "").replace("_", " ").split() or ["_"]
+            words = "".join(word.itertext()).replace("_", " ").split()
             if word.tag == "instance":
-                targets.append((word, start, len(tokens)))
+                _check(word, f"{source}:{word.get(_LINE)}", gold, unseen)
+                unseen.remove(word.get("id"))
+                counts["target_without_text"] += not words
+                words = words or word.get("lemma").replace("_", " ").split()
+                targets.append((word, start, start + len(words)))
+            tokens += words or ["_"]
         for word, start, end in targets:
-            instance_id, pos = word.get("id", ""), POS.get(word.get("pos", ""))
-            if instance_id not in unseen or pos is None:
-                raise UserError(
-                    f"{source}: instance {instance_id!r} (pos {word.get('pos')!r}) has no gold line, comes "
-                    f"twice or is not one of {' '.join(POS)}. XML and gold file must be of one set."
-                )
-            unseen.remove(instance_id)
-            lemma = word.get("lemma", "").lower().replace(" ", "_")
+            lemma, pos = word.get("lemma").lower().replace(" ", "_"), POS[word.get("pos")]
             instance = TextualInstance(
-                instance_id=instance_id,
+                instance_id=word.get("id"),
                 sentence_id=sentence.get("id", ""),
                 tokens=tokens,
                 target_start=start,
@@ -100,12 +106,27 @@ def read_instances(
                 lemma=lemma,
                 pos=pos,
                 candidates=inventory.sense_keys(lemma, pos),
-                gold=gold[instance_id],
+                gold=gold[word.get("id")],
             )
             count_instance(instance, counts)
             yield instance
     if unseen:
         raise UserError(f"{source}: {len(unseen)} gold lines have no instance in the XML, such as {min(unseen)}.")
+
+
+def _check(word: Element, where: str, gold: dict[str, list[str]], unseen: set[str]) -> None:
+    """UserError that names the line for an <instance> that cannot be read as one."""
+    instance_id = word.get("id")
+    wrong = (
+        "has no id" if not instance_id
+        else "has no gold line. XML and gold file must be of one set" if instance_id not in gold
+        else "comes twice" if instance_id not in unseen
+        else "has no lemma" if not word.get("lemma", "").strip(" _")
+        else f"has the part of speech {word.get('pos')!r}. Allowed: {' '.join(POS)}" if word.get("pos") not in POS
+        else None
+    )  # fmt: skip
+    if wrong:
+        raise UserError(f"{where}: instance {instance_id!r} {wrong}.")
 
 
 def count_instance(instance: TextualInstance, counts: Counter[str]) -> None:
@@ -115,15 +136,27 @@ def count_instance(instance: TextualInstance, counts: Counter[str]) -> None:
     counts["gold_missing"] += not set(instance.gold) & set(instance.candidates)
 
 
+class _WithLines(TreeBuilder):
+    """Notes in each element the line that it begins on, for messages."""
+
+    parser: DefusedXMLParser
+
+    def start(self, tag: str, attributes: dict[str, str]) -> Element:
+        return super().start(tag, attributes | {_LINE: str(self.parser.parser.CurrentLineNumber)})
+
+
 def _sentences(xml: BinaryIO, source: str) -> Iterator[Element]:
+    builder = _WithLines()
+    builder.parser = parser = DefusedXMLParser(target=builder, forbid_dtd=True)
     try:
-        for _, element in iterparse(xml, events=("end",), forbid_dtd=True):
+        for _, element in iterparse(xml, ("end",), parser):
             if element.tag == "sentence":
                 yield element
             if element.tag in ("sentence", "text"):
                 element.clear()  # what was read is let go: a corpus never stands in memory whole
-    except (ParseError, DefusedXmlException) as error:
+    except (ParseError, LookupError, ValueError) as error:  # the last two: unknown encodings, and what is forbidden
+        line = getattr(error, "position", (parser.parser.CurrentLineNumber,))[0]
         raise UserError(
-            f"{source}: not the XML of the unified framework ({error!r}). Expected a <corpus> of <text>, "
+            f"{source}:{line}: not the XML of the unified framework ({error}). Expected a <corpus> of <text>, "
             "<sentence>, <wf> and <instance>, without DTD or entities."
         ) from error

@@ -9,10 +9,12 @@ import logging
 import re
 import shutil
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path, PurePosixPath
 
+from polclip.corpora.text_lines import text_lines
 from polclip.downloads.unpacking import open_members
 from polclip.errors import UserError
 from polclip.files import complete_or_absent, write_parquet
@@ -25,7 +27,8 @@ LANGUAGES = ("en", "it", "fa")
 _DATASETS = {"train": "vwsd_train", "trial": "vwsd_train", "test": "vwsd_test_images"}  # of the manifest
 # Of a picture and of all in one archive; the largest has 13,000 pictures in 17 GB.
 _LIMITS = {"max_bytes": 10**9, "max_files": 10**5, "max_total_bytes": 10**11}
-_DIRECTION_MARKS = dict.fromkeys(map(ord, "\u200e\u200f"))
+# Marks of writing direction and of byte order; joiners (U+200C, U+200D) are part of how a word is written.
+_UNSEEN_MARKS = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"))
 
 
 def build(
@@ -60,15 +63,18 @@ def read_instances(archive: str | Path, split: str, language: str) -> list[Visua
     """
     data_name, data = _lines(archive, split, language, "data")
     gold_name, gold = _lines(archive, split, language, "gold")
+    if not data:
+        raise UserError(f"{data_name} is empty. A line is word, phrase and ten image names, separated by tabs.")
     if len(data) != len(gold):
         raise UserError(f"{data_name} has {len(data)} lines and {gold_name} {len(gold)}; they must be as many.")
     instances = []
     for number, (line, gold_image) in enumerate(zip(data, gold, strict=True), start=1):
-        word, *rest = line.split("\t")
-        images = [image.strip() for image in rest[1:]]
-        if len(set(images)) != 10 or len(images) != 10:
+        fields = [field.translate(_UNSEEN_MARKS).strip() for field in line.split("\t")]
+        word, phrase, images = fields[0], "".join(fields[1:2]), fields[2:]
+        if len(set(images)) != 10 or len(images) != 10 or not all(fields):
             raise UserError(
-                f"{data_name}:{number}: {len(set(images))} distinct images where ten must be. "
+                f"{data_name}:{number}: {len(set(images))} distinct images in {len(images)} where ten must be"
+                f"{'' if all(fields) else ', or an empty field'}. "
                 "A line is word, phrase and ten image names, separated by tabs."
             )
         if gold_image.strip() not in images:
@@ -77,8 +83,8 @@ def read_instances(archive: str | Path, split: str, language: str) -> list[Visua
             VisualInstance(
                 instance_id=f"vwsd.{split}.{language}.{number - 1}",
                 language=language,
-                word=word.translate(_DIRECTION_MARKS).strip(),
-                phrase=rest[0].translate(_DIRECTION_MARKS).strip(),
+                word=word,
+                phrase=phrase,
                 candidates=[picture_id(split, image) for image in images],
                 gold=picture_id(split, gold_image.strip()),
             )
@@ -167,5 +173,10 @@ def _lines(archive: str | Path, split: str, language: str, kind: str) -> tuple[s
         members = [name for name in file.namelist() if named.fullmatch(PurePosixPath(name).name)]
         if not members or (split != "test" and language != "en"):
             raise UserError(f"{archive} holds no {kind} of split {split} in {language}.")
-        text = file.read(members[0]).decode("utf-8-sig")
-    return f"{archive}:{members[0]}", re.split(r"\r?\n", text.strip("\r\n"))
+        if len(members) > 1:
+            raise UserError(f"{archive} holds the {kind} of split {split} in {language} twice: {', '.join(members)}.")
+        name = f"{archive}:{members[0]}"
+        try:
+            return name, text_lines(file.read(members[0]), name)
+        except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
+            raise UserError(f"{name} is broken ({error}). Delete the archive and download it again.") from error

@@ -34,15 +34,15 @@ def read_predictions(path: str | Path, instances: Sequence[TextualInstance | Vis
     predictions: dict[str, Prediction] = {}
     for number, row in enumerate(read_json_lines(path), start=1):
         try:
-            prediction = Prediction(row["instance_id"], row["candidates"], row["scores"])
-        except (KeyError, TypeError) as error:
+            instance_id, ranked, scores = row["instance_id"], row["candidates"], list(map(float, row["scores"]))
+            known, distinct = candidates.get(instance_id), set(ranked)
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}:{number}: a line needs instance_id, candidates and scores ({error}).") from error
-        instance_id, ranked, scores = prediction.instance_id, prediction.candidates, prediction.scores
         wrong = (
-            "is not in the benchmark" if instance_id not in candidates
+            "is not in the benchmark" if known is None
             else "comes twice" if instance_id in predictions
-            else "names a candidate that it does not have" if not candidates[instance_id].issuperset(ranked)
-            else "names a candidate twice" if len(set(ranked)) != len(ranked)
+            else "names a candidate that it does not have" if not distinct <= known
+            else "names a candidate twice" if len(distinct) != len(ranked)
             else "needs one score a candidate" if len(ranked) != len(scores)
             else "has scores that do not go down from best to worst"
             if not all(better >= worse for better, worse in pairwise(scores))
@@ -50,7 +50,7 @@ def read_predictions(path: str | Path, instances: Sequence[TextualInstance | Vis
         )  # fmt: skip
         if wrong:
             raise UserError(f"{path}:{number}: instance {instance_id!r} {wrong}.")
-        predictions[instance_id] = prediction
+        predictions[instance_id] = Prediction(instance_id, ranked, scores)
     return predictions
 
 

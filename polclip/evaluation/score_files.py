@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polclip.corpora.key_files import read_keys
+from polclip.corpora.text_lines import text_lines
 from polclip.errors import UserError
 from polclip.evaluation.subsets import TrainingSenses, ids_by_set, read_training_senses
 from polclip.evaluation.textual import TextualScore, ids_by_pos, lemma_and_pos, macro_f1, score_textual
@@ -119,14 +120,16 @@ def read_visual(gold_path: Path, predictions_path: Path) -> dict[str, VisualScor
 
 def _read_visual(gold_path: Path, predictions_path: Path) -> VisualScore:
     gold = [line.strip() for line in _lines(gold_path)]
-    rankings = [line.split("\t") for line in _lines(predictions_path)]
+    rankings = [[name.strip() for name in line.split("\t")] for line in _lines(predictions_path)]
     if len(gold) != len(rankings) or not gold:
         raise UserError(f"{predictions_path} has {len(rankings)} lines, {gold_path} {len(gold)}; one for one is asked.")
     for number, (picture, ranking) in enumerate(zip(gold, rankings, strict=True), start=1):
-        if len(set(ranking)) != len(ranking) or picture not in ranking:
+        if not picture:
+            raise UserError(f"{gold_path}:{number}: a blank line. A line of the gold is the name of one picture.")
+        if len(ranking) != 10 or len(set(ranking)) != 10 or picture not in ranking:
             raise UserError(
-                f"{predictions_path}:{number}: the ranking names a picture twice or lacks the gold "
-                f"{picture}. A line is all ten picture names, best first, separated by tabs."
+                f"{predictions_path}:{number}: the ranking is of {len(ranking)} names, names a picture twice or lacks "
+                f"the gold {picture}. A line is all ten picture names, best first, separated by tabs."
             )
     lines = [str(number) for number in range(1, 1 + len(gold))]
     return score_visual(dict(zip(lines, gold, strict=True)), dict(zip(lines, rankings, strict=True)))
@@ -151,10 +154,9 @@ def _by_language(folder: Path, name: re.Pattern[str], example: str) -> dict[str,
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return text_lines(path.read_bytes(), str(path))
+    except OSError as error:
         raise UserError(f"{path} cannot be read as a text file ({error}).") from error
-    return [line.strip() for line in text.strip().split("\n")] if text.strip() else []
 
 
 def percent(value: float) -> float:

@@ -1,0 +1,51 @@
+"""Instances whose gold is not among WordNet's senses of their lemma: how many there are, and why."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from polclip.inventory import Inventory
+from polclip.records import TextualInstance
+
+# An instance counts under one of these; together they are what is counted as gold_missing.
+REASONS = {
+    "no_candidates": "the lemma is not in WordNet under that part of speech",
+    "gold_not_in_wordnet": "the key is not in WordNet 3.0",
+    "gold_of_another_lemma": "the key is of another lemma",
+    "gold_of_another_pos": "the key is of another part of speech",
+}
+
+
+def with_reasons(
+    instances: Iterable[TextualInstance], inventory: Inventory, counts: Counter[str]
+) -> Iterator[TextualInstance]:
+    """The instances as they come; where the gold is not among the candidates, the reason is counted.
+
+    Adds to `counts` the `REASONS` but for no_candidates, which `unified_wsd.count_instance` counts.
+    """
+    for instance in instances:
+        reason = why_missing(instance, inventory)
+        if reason and reason != "no_candidates":
+            counts[reason] += 1
+        yield instance
+
+
+def why_missing(instance: TextualInstance, inventory: Inventory) -> str | None:
+    """The reason why no gold key is a candidate; None where one is. Of several keys the nearest gives the reason."""
+    if not instance.candidates:
+        return "no_candidates"
+    if set(instance.gold) & set(instance.candidates):
+        return None
+    senses = [inventory.sense(key) for key in instance.gold if inventory.has(key)]
+    if not senses:
+        return "gold_not_in_wordnet"
+    of_lemma = any(sense.lemma == instance.lemma for sense in senses)
+    return "gold_of_another_pos" if of_lemma else "gold_of_another_lemma"
+
+
+def in_words(counts: Counter[str]) -> str:
+    """Sizes, and the instances without their gold among the candidates by reason, as a line for the log."""
+    reasons = ", ".join(f"{text} {counts[reason]:,}" for reason, text in REASONS.items() if counts[reason])
+    return (
+        f"{counts['sentences']:,} sentences, {counts['instances']:,} instances, the gold of "
+        f"{counts['gold_missing']:,} not among the candidates{f' ({reasons})' if reasons else ''}"
+    )
