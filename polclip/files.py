@@ -87,7 +87,7 @@ def write_parquet(path: str | Path, rows: pd.DataFrame | Iterable[dict], schema:
     """Write rows with the columns of `schema`, in batches of 10,000."""
     if isinstance(rows, pd.DataFrame):
         rows = rows.to_dict("records")
-    with complete_or_absent(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with complete_or_absent(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         batch: list[dict] = []
         for row in rows:
             batch.append(row)
