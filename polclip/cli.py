@@ -42,7 +42,8 @@ def textual(gold: Gold, predictions: Predictions, as_json: AsJson = False) -> No
     """Textual disambiguation: F1, precision and recall.
 
     Gold and predictions hold a line an instance: `instance_id sense_key [sense_key ...]`, spaces between.
-    Leave an unanswered instance out: it lowers recall, not precision. Sense keys are those of WordNet 3.0.
+    Leave an unanswered instance out: it lowers recall, not precision. Senses are sense keys of WordNet 3.0,
+    or BabelNet ids in both files.
 
     Example: polclip score textual ALL.gold.key.txt results/paper/predictions/main/seed-42/ALL.key.txt
     """

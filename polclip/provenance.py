@@ -29,6 +29,7 @@ LEFT_OUT = {
     "no_candidates": "the lemma is not in the inventory (kept)",
     "images_missing": "the picture is missing",
     "instances_missing_gold_image": "the gold picture is missing (kept)",
+    "instances_left_out": "a candidate picture is missing (left out)",
 }
 
 

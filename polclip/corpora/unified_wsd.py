@@ -7,7 +7,7 @@ An archive holds `NAME.data.xml` and, beside it, `NAME.gold.key.txt` for each of
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -35,15 +35,15 @@ def build(archive: str | Path, name: str, inventory: Inventory, instances_path: 
     when the set is missing or broken, or XML and gold file do not name the same instances.
     """
     counts = Counter(dict.fromkeys(COUNTS, 0))
-    with _open_set(Path(archive), name) as (xml, gold):
-        rows = map(vars, read_instances(xml, gold, inventory, f"{archive}:{name}", counts))
+    with open_set(archive, name) as (xml, gold):
+        rows = map(vars, read_instances(xml, gold, inventory.sense_keys, f"{archive}:{name}", counts))
         write_parquet(instances_path, rows, SCHEMAS[TextualInstance])
     return dict(counts)
 
 
 @contextmanager
-def _open_set(archive: Path, name: str) -> Iterator[tuple[BinaryIO, dict[str, list[str]]]]:
-    """The XML stream and the gold keys of one set."""
+def open_set(archive: str | Path, name: str) -> Iterator[tuple[BinaryIO, dict[str, list[str]]]]:
+    """The XML stream and the gold keys of one set, wherever in the zip it lies; errors as in `build`."""
     try:
         file = zipfile.ZipFile(archive)
     except (OSError, zipfile.BadZipFile) as error:
@@ -66,14 +66,23 @@ def _open_set(archive: Path, name: str) -> Iterator[tuple[BinaryIO, dict[str, li
 
 
 def read_instances(
-    xml: BinaryIO, gold: dict[str, list[str]], inventory: Inventory, source: str, counts: Counter[str]
+    xml: BinaryIO,
+    gold: dict[str, list[str]],
+    candidates: Callable[[str, str], list[str]],
+    source: str,
+    counts: Counter[str],
+    without: tuple[str, ...] = (),
 ) -> Iterator[TextualInstance]:
     """The instances of one XML stream, a sentence at a time; documents with a DTD or entities are refused.
 
-    gold: sense keys by instance id. source: the name for messages. Adds to `counts` (see `build`).
+    gold: senses by instance id. candidates: the senses of a lemma (lower case, words joined by "_") and part of speech
+    (n v a r), first sense first. source: the name for messages. Adds to `counts` (see `build`). without: sentences and
+    gold lines whose ids begin so are passed over.
     """
-    unseen = set(gold)
+    unseen = {instance_id for instance_id in gold if not instance_id.startswith(without)}
     for sentence in _sentences(xml, source):
+        if sentence.get("id", "").startswith(without):
+            continue
         counts["sentences"] += 1
         tokens: list[str] = []
         targets: list[tuple[Element, int, int]] = []
@@ -99,7 +108,7 @@ def read_instances(
                 target_end=end,
                 lemma=lemma,
                 pos=pos,
-                candidates=inventory.sense_keys(lemma, pos),
+                candidates=candidates(lemma, pos),
                 gold=gold[instance_id],
             )
             count_instance(instance, counts)

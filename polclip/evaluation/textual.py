@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from polclip.babelnet import pos_of
 from polclip.errors import UserError
 
 POS_OF_KEY = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
@@ -86,10 +87,14 @@ def macro_f1(gold: Mapping[str, Collection[str]], predictions: Mapping[str, Sequ
 
 
 def ids_by_pos(gold: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
-    """Instance ids by part of speech (n v a r), read off the first gold sense key; other ids are left out."""
+    """Instance ids by part of speech (n v a r), read off the first gold sense; other ids are left out.
+
+    A sense key has it as a digit behind the %, a BabelNet id as its last letter.
+    """
     by_pos: dict[str, list[str]] = {}
     for instance_id, keys in gold.items():
-        digit = next(iter(keys), "").partition("%")[2][:1]
-        if digit in POS_OF_KEY:
-            by_pos.setdefault(POS_OF_KEY[digit], []).append(instance_id)
+        key = next(iter(keys), "")
+        pos = POS_OF_KEY.get(key.partition("%")[2][:1]) or pos_of(key)
+        if pos:
+            by_pos.setdefault(pos, []).append(instance_id)
     return {pos: by_pos[pos] for pos in "nvar" if pos in by_pos}
