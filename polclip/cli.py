@@ -58,7 +58,8 @@ def textual(
     """Textual disambiguation: F1, precision, recall, and the macro F1 over gold senses.
 
     Gold and predictions hold a line an instance: `instance_id sense_key [sense_key ...]`, spaces between.
-    Leave an unanswered instance out: it lowers recall, not precision. Sense keys are those of WordNet 3.0.
+    Leave an unanswered instance out: it lowers recall, not precision. Senses are sense keys of WordNet 3.0,
+    or BabelNet ids in both files.
 
     Printed for all, by part of speech (n v a r), by data set where the ids name several (senseval2.d000...),
     and with --train by what training has seen: seen_lemma and unseen_lemma (the lemma with its part of speech),

@@ -6,7 +6,7 @@ wants a folder on its own search path with the exception lists, which some archi
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import pyarrow.parquet as pq
 
+from polclip.babelnet import is_babelnet_id, mapped_senses
 from polclip.downloads.unpacking import open_members
 from polclip.errors import UserError
 from polclip.files import write_parquet
@@ -36,11 +37,13 @@ def build_inventory(
     senses_path: str | Path,
     synsets_path: str | Path,
     counts: tuple[int, int] = WORDNET_3_0,
+    mapping: str | Path | None = None,
 ) -> None:
     """Read WordNet's database files and write the tables of senses and of synsets (Parquet).
 
     archive: a .tar.gz or .zip that holds Princeton's `dict` files in any one folder, or such a folder itself.
     The noun file may be cut in two (`data.noun1`, `data.noun2`). counts: synsets and senses there must be.
+    mapping: a table of BabelNet ids (see `polclip.babelnet`), which become senses of their own in front of the others.
     Raises UserError when a file is missing or broken (with its line), or the counts differ.
     """
     files = _dict_files(Path(archive))
@@ -66,6 +69,8 @@ def build_inventory(
     for sense in senses:
         if sense.synset_id not in known:
             raise UserError(f"{archive}: sense {sense.sense_key} has no synset {sense.synset_id} there.")
+    if mapping:
+        senses = [*mapped_senses(mapping, {sense.sense_key: sense.synset_id for sense in senses}, known), *senses]
     write_parquet(senses_path, map(vars, senses), SCHEMAS[Sense])
     write_parquet(synsets_path, map(vars, synsets), SCHEMAS[Synset])
 
@@ -199,7 +204,8 @@ class Inventory:
         rows: dict[tuple[str, str], list[int]] = {}
         lemmas, numbers = self.sense_columns["lemma"], self.sense_columns["sense_number"]
         for row, lemma_pos in enumerate(zip(lemmas, self.sense_columns["pos"], strict=True)):
-            rows.setdefault(lemma_pos, []).append(row)
+            if lemma_pos[0]:  # BabelNet ids have none
+                rows.setdefault(lemma_pos, []).append(row)
         for same in rows.values():
             same.sort(key=numbers.__getitem__)
         return rows
@@ -246,8 +252,28 @@ class Inventory:
             return f"Allowed for {lemma}: {', '.join(keys[:12])}{more}."
         lemmas = self.sense_columns["lemma"]  # sorted, so that the neighbours are those spelt alike
         at = bisect_left(lemmas, lemma)
-        near = sorted(set(lemmas[max(0, at - 2) : at + 3]))
+        near = sorted(set(lemmas[max(0, at - 2) : at + 3]) - {""})
         return f"No lemma {lemma!r}; spelt alike: {', '.join(near)}. A key looks like bat%1:05:00::"
+
+    def with_synset(self, candidates: Iterable[str]) -> list[str]:
+        """Those of an instance's candidate senses whose gloss can be read: all but BabelNet ids that no mapping has.
+
+        Raises UserError for a BabelNet id where the inventory was built without a mapping.
+        """
+        candidates = list(candidates)
+        foreign = next(filter(is_babelnet_id, candidates), None)
+        if foreign is None:
+            return candidates
+        if not self._has_babelnet_ids:
+            raise UserError(
+                f"{foreign} is a sense of BabelNet, and WordNet's glosses are read: name a table of BabelNet ids and "
+                "WordNet senses in corpora.xl_wsd.sense_mapping. Without one, first_sense and random alone can answer."
+            )
+        return [sense for sense in candidates if not is_babelnet_id(sense) or self.has(sense)]
+
+    @cached_property
+    def _has_babelnet_ids(self) -> bool:
+        return any(map(is_babelnet_id, self.sense_columns["sense_key"]))
 
     def synset(self, synset_id: str) -> Synset:
         """The synset of an id such as 02139199-n (offset in WordNet 3.0, then n v a s r)."""

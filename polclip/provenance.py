@@ -33,6 +33,7 @@ LEFT_OUT = {
     "target_without_text": "the target has no text: its lemma stands for it (kept)",
     "images_missing": "the picture is missing",
     "instances_missing_gold_image": "the gold picture is missing (kept)",
+    "instances_left_out": "a candidate picture is missing (left out)",
 }
 
 

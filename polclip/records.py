@@ -20,7 +20,7 @@ _strings = pa.list_(pa.string())
 
 @dataclass(frozen=True)
 class Sense:
-    """One sense of one lemma in WordNet 3.0."""
+    """One sense of one lemma in WordNet 3.0; or a BabelNet id tied to a synset, with no lemma and number 0."""
 
     sense_key: str  # bat%1:05:00::
     lemma: str  # lower case, words joined by "_"
@@ -52,8 +52,8 @@ class TextualInstance:
     target_end: int  # one past its last token
     lemma: str
     pos: str  # n v a r
-    candidates: list[str]  # sense keys, first sense first
-    gold: list[str]  # sense keys; several are possible
+    candidates: list[str]  # sense keys (XL-WSD: BabelNet ids), first sense first
+    gold: list[str]  # of the same kind; several are possible
 
     @property
     def text(self) -> str:

@@ -19,6 +19,8 @@ SCHEMA = PROJECT / "rules" / "schemas" / "config.schema.yaml"
 DEFAULTS = PROJECT / "config.yaml"
 # Baselines that rank senses and know nothing of pictures.
 TEXTUAL_BASELINES = frozenset({"first_sense", "lesk"})
+# Those that read no gloss.
+WITHOUT_GLOSSES = frozenset({"first_sense", "random"})
 
 
 def check(config: Mapping, datasets: Collection[str] = (), schema: str | Path = SCHEMA) -> dict:
@@ -111,6 +113,7 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
                     "allowed: the names in rules/datasets.yaml."
                 )
     yield from _wrong_weights(config["encoder"], datasets)
+    yield from _wrong_mapping(config)
     styles = config["pictures"]["styles"]
     families = sorted({style["family"] for style in styles.values()})
     for key in ("dev_families", "test_families"):
@@ -155,6 +158,28 @@ def _wrong_weights(encoder: dict, datasets: Collection[str]) -> Iterator[str]:
         yield f"encoder.clip_weights: the file {weights!r} is not there."
     elif not weights and not encoder["clip_architecture"].startswith("local-dir:"):
         yield "encoder.clip_weights: '' is for a clip_architecture of local-dir: and a folder that brings its weights."
+
+
+def _wrong_mapping(config: dict) -> Iterator[str]:
+    """The senses of XL-WSD and BabelPic are BabelNet's: what reads glosses needs to know WordNet's for them."""
+    corpora = config["corpora"]
+    mapping = corpora["xl_wsd"]["sense_mapping"]
+    if mapping and not Path(mapping).is_file():
+        yield f"corpora.xl_wsd.sense_mapping: the file {mapping!r} is not there."
+    readers = [name for name, own in config["experiments"].items() if own.get("baseline") not in WITHOUT_GLOSSES]
+    foreign = [
+        entry
+        for task, corpus in (("textual", "xl_wsd/"), ("visual", "babelpic/"))
+        for side in ("train", "dev", "test")
+        for entry in corpora[task][side]
+        if entry.startswith(corpus)
+    ]
+    if foreign and readers and not mapping:
+        yield (
+            f"corpora: the senses of {', '.join(dict.fromkeys(foreign))} are BabelNet's, and WordNet's glosses are "
+            f"read by {', '.join(readers)}: name a table of both in corpora.xl_wsd.sense_mapping, or switch these "
+            "experiments off (null)."
+        )
 
 
 def _named_datasets(config: dict) -> Iterator[tuple[str, str]]:

@@ -23,15 +23,16 @@ def check_setup(config: Mapping, datasets: Iterable[Dataset], archives: str | Pa
     datasets = list(datasets)
     missing = [dataset for dataset in datasets if not (Path(archives) / dataset.file).exists()]
     free = shutil.disk_usage(".").free / GB
-    known = sum(dataset.size or 0 for dataset in missing) / GB
-    unknown = sum(dataset.size is None for dataset in missing)
+    sizes = [dataset.size or dataset.approximate_size for dataset in missing]
+    known, unknown = sum(filter(None, sizes)) / GB, sizes.count(None)
+    about = "about " if any(dataset.approximate_size for dataset in missing) else ""
     lines = [
         f"run         {config['name']}",
         f"python      {sys.version.split()[0]}",
         f"packages    {', '.join(f'{name} {version}' for name, version in package_versions().items())}",
         f"device      {_device(config['machine']['device'])}",
         f"key         {_key(config['definitions'])}",
-        f"disk        {free:.1f} GB free; archives still to come: {known:.2f} GB"
+        f"disk        {free:.1f} GB free; archives still to come: {about}{known:.2f} GB"
         + (f" and {unknown} of unknown size" if unknown else ""),
         f"archives    {len(datasets) - len(missing)} of {len(datasets)} present",
     ]

@@ -40,11 +40,14 @@ GPUS = 0 if config["machine"]["device"] == "cpu" else 1
 # The archives of corpora that are read, not rendered.
 CORPUS_DATASETS = {
     "semcor": ["semcor_tag_files"],
+    "semcor_unified": ["wsd_training_corpora"],
     "unified_wsd": ["wsd_framework"],
     "hard_benchmark": ["wsd_hard_benchmark"],
+    "xl_wsd": ["xl_wsd"],
     "vwsd": ["vwsd_train", "vwsd_test", "vwsd_test_images"],
     "image_semcor": ["image_semcor_metadata", "image_semcor_images"],
     "image_vwsd_kb": ["image_vwsdkb_metadata", "image_vwsdkb_images"],
+    "babelpic": ["babelpic"],
 }
 
 
@@ -59,6 +62,12 @@ def archive(dataset):
 
 def corpus_archives(corpus):
     return [archive(name) for name in CORPUS_DATASETS[corpus]]
+
+
+def corpus_archive(corpus):
+    """The archive of a corpus that has just one."""
+    (path,) = corpus_archives(corpus)
+    return path
 
 
 def code_of(script, files=()):
@@ -120,7 +129,7 @@ def used(*names):
 
 
 # Sets of pictures: rendered styles, and those that come with a corpus.
-PICTURE_CORPORA = used("vwsd", "image_semcor", "image_vwsd_kb")
+PICTURE_CORPORA = used("vwsd", "image_semcor", "image_vwsd_kb", "babelpic")
 PICTURE_SETS = STYLES + PICTURE_CORPORA
 
 

@@ -4,6 +4,7 @@
 rule inventory:
     input:
         archive=archive(config["inventory"]["dataset"]),
+        mapping=config["corpora"]["xl_wsd"]["sense_mapping"] or [],
     output:
         **INVENTORY,
     log:
@@ -52,7 +53,7 @@ rule wordnet_examples:
 rule semcor:
     input:
         **INVENTORY,
-        archive=corpus_archives("semcor"),
+        archive=corpus_archive("semcor"),
     output:
         train=result("corpora/semcor/train.parquet"),
         counts=result("corpora/semcor/counts.json"),
@@ -86,7 +87,7 @@ HARD_SETS = ["ALLamended", "S10amended", "42D", "hardEN", "softEN"]
 rule unified_wsd:
     input:
         **INVENTORY,
-        archive=corpus_archives("unified_wsd"),
+        archive=corpus_archive("unified_wsd"),
     output:
         instances=expand(result("corpora/unified_wsd/{split}.parquet"), split=UNIFIED_SETS),
         counts=result("corpora/unified_wsd/counts.json"),
@@ -111,7 +112,7 @@ rule unified_wsd:
 use rule unified_wsd as hard_benchmark with:
     input:
         **INVENTORY,
-        archive=corpus_archives("hard_benchmark"),
+        archive=corpus_archive("hard_benchmark"),
     output:
         instances=expand(result("corpora/hard_benchmark/{split}.parquet"), split=HARD_SETS),
         counts=result("corpora/hard_benchmark/counts.json"),
@@ -122,6 +123,61 @@ use rule unified_wsd as hard_benchmark with:
     params:
         sets=HARD_SETS,
         code=code_of("unified_wsd"),
+
+
+# SemCor once more, as one XML file; named in place of semcor.
+use rule unified_wsd as semcor_unified with:
+    input:
+        **INVENTORY,
+        archive=corpus_archive("semcor_unified"),
+    output:
+        instances=[result("corpora/semcor_unified/train.parquet")],
+        counts=result("corpora/semcor_unified/counts.json"),
+    log:
+        result("logs/semcor_unified/semcor_unified.log"),
+    benchmark:
+        result("benchmarks/semcor_unified/semcor_unified.tsv")
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        sets=["semcor"],
+        code=code_of("unified_wsd"),
+
+
+# Of 37 sets those that the settings name; an archive that lacks another one serves as well.
+XL_WSD_SPLITS = [
+    split
+    for split in dict.fromkeys(
+        entry.split("/")[1]
+        for entry in entries("textual", "train", "dev", "test")
+        if entry.startswith("xl_wsd/")
+    )
+    if re.fullmatch("xl_([a-z]{2}(_dev)?|en_without_semeval2010)", split)
+]
+
+
+rule xl_wsd:
+    input:
+        archive=corpus_archive("xl_wsd"),
+    output:
+        instances=expand(result("corpora/xl_wsd/{split}.parquet"), split=XL_WSD_SPLITS),
+        counts=result("corpora/xl_wsd/counts.json"),
+    log:
+        result("logs/xl_wsd/xl_wsd.log"),
+    benchmark:
+        result("benchmarks/xl_wsd/xl_wsd.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        splits=XL_WSD_SPLITS,
+        code=code_of("xl_wsd"),
+    script:
+        "../workflow_scripts/xl_wsd.py"
 
 
 rule vwsd_pictures:
@@ -171,6 +227,7 @@ rule vwsd:
         mem_mb=2000,
         runtime=10,
     params:
+        missing_pictures=config["corpora"]["vwsd"]["missing_pictures"],
         code=code_of("vwsd"),
     script:
         "../workflow_scripts/vwsd.py"
@@ -203,6 +260,32 @@ rule image_senses:
         code=code_of("image_senses"),
     script:
         "../workflow_scripts/image_senses.py"
+
+
+rule babelpic:
+    input:
+        **INVENTORY,
+        archive=corpus_archive("babelpic"),
+    output:
+        pictures=result("corpora/babelpic/pictures.parquet"),
+        phrases=result("corpora/babelpic/phrases.parquet"),
+        folder=directory(result("pictures/babelpic")),
+        counts=result("corpora/babelpic/counts.json"),
+    log:
+        result("logs/babelpic/babelpic.log"),
+    benchmark:
+        result("benchmarks/babelpic/babelpic.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        disk_mb=20000,
+    params:
+        code=code_of("babelpic"),
+    script:
+        "../workflow_scripts/babelpic.py"
 
 
 rule render_pictures:

@@ -46,6 +46,7 @@ def test_manifest_gives_datasets(tmp_path):
         ({"licence": None}, ["`licence`", "None is not allowed", "string"]),
         ({"version": 1.0}, ["`version`", "1.0 is not allowed", "in quotes"]),
         ({"size": -1}, ["`size`", "-1", "1 or more"]),
+        ({"approximate_size": "17 GB"}, ["`approximate_size`", "'17 GB'", "integer"]),
         ({"sha256": "ABC"}, ["`sha256`", "'ABC'", "[0-9a-f]{64}"]),
         ({"file": "../bats.zip"}, ["`file`", "'../bats.zip'"]),
         ({"source": {}}, ["`source`", "exactly one of pip, npm, http, by_hand"]),

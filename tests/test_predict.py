@@ -114,6 +114,28 @@ def test_a_query_of_several_forms_is_their_mean(world):
     np.testing.assert_allclose(prediction.scores, image.numpy() @ asked, atol=1e-5)
 
 
+def test_babelnet_ids_are_ranked_by_the_synsets_that_a_mapping_ties_them_to(model_and_world, tmp_path):
+    model, world = model_and_world
+    instances = list(read_records(world.textual_dev, TextualInstance))
+    keys = sorted({key for instance in instances for key in instance.candidates})
+    # All senses but one are in the mapping.
+    ids = {key: f"bn:{at:08d}n" for at, key in enumerate(keys)}
+    mapped = [replace(world.inventory.sense(key), sense_key=ids[key], lemma="", sense_number=0) for key in keys[1:]]
+    columns = world.inventory.sense_columns
+    inventory = replace(
+        world.inventory,
+        sense_columns={name: [getattr(sense, name) for sense in mapped] + columns[name] for name in columns},
+    )
+    renamed = [replace(x, candidates=[ids[k] for k in x.candidates], gold=[ids[k] for k in x.gold]) for x in instances]
+    foreign = [*renamed, replace(renamed[0], instance_id="nothing mapped", candidates=["bn:99999999n"])]
+    write_records(tmp_path / "foreign.parquet", TextualInstance, foreign)
+
+    corpus = TextualCorpus.read([world.textual_dev], world.inventory, world.texts)
+    expected = rank_words(model, corpus, world.inventory)
+    found = rank_words(model, TextualCorpus.read([tmp_path / "foreign.parquet"], inventory, world.texts), inventory)
+    assert [p.candidates for p in found] == [[ids[k] for k in p.candidates if k != keys[0]] for p in expected] + [[]]
+
+
 def test_without_fusion_the_plain_vectors_decide(world):
     model = random_model(settings=replace(MODEL, fusion=False))
     corpus = TextualCorpus.read([world.textual_dev], world.inventory, world.texts)

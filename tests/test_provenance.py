@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 
@@ -191,6 +192,8 @@ def test_the_setup_is_told_without_the_key_itself(tmp_path, monkeypatch):
     assert "OPENAI_API_KEY is set" in page and "canary" not in page
     assert "1 of 3 present" in page and "2.00 GB and 1 of unknown size" in page
     assert "Ask the librarian." in page
+    sets[2] = replace(sets[2], approximate_size=17_000_000_000)
+    assert "still to come: about 19.00 GB\n" in check_setup(config, sets, tmp_path)
     assert "1 to accept" in page and "Not for sale." in page and "commercial" not in page
     assert "accept_licences: [b, c]" in page
     monkeypatch.delenv("OPENAI_API_KEY")

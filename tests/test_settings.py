@@ -72,6 +72,7 @@ def test_every_key_is_explained_in_config_yaml_by_a_comment():
         ({"experiments": {"main": {"training": {"epochs": 0}}}}, ["experiments.main.training.epochs", "at least 1"]),
         ({"experiments": {"x": {"baseline": "best"}}}, ["experiments.x.baseline", "random | first_sense"]),
         ({"experiments": {"a b": {}}}, ["'a b'", "cannot be a name"]),
+        ({"corpora": {"vwsd": {"missing_pictures": "hide"}}}, ["corpora.vwsd.missing_pictures", "keep | drop"]),
         ({"pictures": {"styles": {"noto": {"dataset": "x"}}}}, ["pictures.styles.noto.family: missing"]),
     ],
 )
@@ -108,6 +109,27 @@ def test_contradictions_are_refused(paper):
     assert "experiments.bare: fusion attends to what SIG and ISG generate" in message
     assert "experiments.ready: a checkpoint is only evaluated; take its keys training away" in message
     assert "ablations.main: the name is among the experiments too" in message
+
+
+def test_babelnet_senses_need_a_mapping_where_glosses_are_read(paper, tmp_path):
+    corpora = {
+        "textual": {"test": ["xl_wsd/xl_it", "unified_wsd/ALL"]},
+        "visual": {"train": ["babelpic/pictures"]},
+    }
+    message = complaint(laid_over(paper, {"corpora": corpora}))
+    assert message.count("\n- ") == 1
+    assert "the senses of xl_wsd/xl_it, babelpic/pictures are BabelNet's" in message
+    assert "main, lesk, zero_shot" in message.replace("lesk, main", "main, lesk") and "first_sense" not in message
+    assert "corpora.xl_wsd.sense_mapping" in message
+
+    table = tmp_path / "mapping.tsv"
+    corpora["xl_wsd"] = {"sense_mapping": str(table)}
+    assert f"the file '{table}' is not there" in complaint(laid_over(paper, {"corpora": corpora}))
+    table.touch()
+    settings.check(laid_over(paper, {"corpora": corpora}))
+
+    corpora["xl_wsd"] = {"sense_mapping": ""}
+    settings.check(laid_over(paper, {"corpora": corpora, "experiments": dict.fromkeys(["main", "lesk", "zero_shot"])}))
 
 
 def test_null_switches_an_experiment_and_a_style_off(paper):

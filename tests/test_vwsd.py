@@ -30,7 +30,14 @@ def _archive(folder, data=LINES, gold=GOLD, images=NAMES):
 
 def test_lines_become_instances(tmp_path):
     counts = vwsd.build(_archive(tmp_path), "trial", "en", tmp_path / "out.parquet")
-    assert counts == {"instances": 2, "images": 19, "images_missing": 0, "instances_missing_gold_image": 0}
+    assert counts == {
+        "instances": 2,
+        "images": 19,
+        "images_missing": 0,
+        "instances_missing_gold_image": 0,
+        "instances_left_out": 0,
+        "missing": {},
+    }
     bat, goal = read_records(tmp_path / "out.parquet", VisualInstance)
     assert (bat.instance_id, bat.language, bat.word, bat.phrase) == (
         "vwsd.trial.en.0",
@@ -49,6 +56,32 @@ def test_missing_pictures_are_counted(tmp_path):
     assert (counts["images_missing"], counts["instances_missing_gold_image"]) == (2, 1)
     at_hand = {f"vwsd:trial/{name}" for name in NAMES[:10]}
     assert vwsd.build(path, "trial", "en", tmp_path / "out.parquet", at_hand)["images_missing"] == 9
+
+
+def test_instances_with_missing_pictures_are_named_and_kept_or_left_out(tmp_path, caplog):
+    path = _archive(tmp_path, images=[name for name in NAMES if name not in ("image.12.png", "image.10.png")])
+    kept = vwsd.build(path, "trial", "en", tmp_path / "kept.parquet")
+    assert kept["missing"] == {"vwsd.trial.en.1": ["image.10.png", "image.12.png"]}
+    assert kept["instances_left_out"] == 0 and kept["instances_missing_gold_image"] == 1
+    assert "vwsd.trial.en.1 lacks image.10.png, image.12.png" in caplog.text and "(kept" in caplog.text
+    bat, goal = read_records(tmp_path / "kept.parquet", VisualInstance)
+    assert len(goal.candidates) == 10 and goal.gold == "vwsd:trial/image.10.png"
+
+    left = vwsd.build(path, "trial", "en", tmp_path / "left.parquet", missing_pictures="drop")
+    assert left == kept | {"instances_left_out": 1}
+    assert list(read_records(tmp_path / "left.parquet", VisualInstance)) == [bat]
+    assert "(left out)" in caplog.text
+    with pytest.raises(UserError, match="Allowed: keep drop"):
+        vwsd.build(path, "trial", "en", tmp_path / "out.parquet", missing_pictures="hide")
+
+
+def test_the_log_names_the_first_twenty_and_the_counts_all(tmp_path, caplog):
+    lines = [LINES[0]] * 23
+    path = _archive(tmp_path, data=lines, gold=[GOLD[0]] * 23, images=NAMES[1:])
+    counts = vwsd.build(path, "trial", "en", tmp_path / "out.parquet", missing_pictures="drop")
+    assert len(counts["missing"]) == counts["instances_left_out"] == 23
+    assert caplog.text.count(" lacks image.0.png") == 20 and "and 3 more, all of them in counts.json" in caplog.text
+    assert list(read_records(tmp_path / "out.parquet", VisualInstance)) == []
 
 
 @pytest.mark.parametrize(
@@ -146,3 +179,8 @@ def test_public_trial_pictures_are_those_of_the_instances(tmp_path):
     at_hand = {picture.picture_id for picture in read_records(tmp_path / "pictures.parquet", Picture)}
     counts = vwsd.build(train, "trial", "en", tmp_path / "out.parquet", at_hand)
     assert (counts["images"], counts["images_missing"]) == (160, 14)
+    assert sum(map(len, counts["missing"].values())) == 14
+    left = vwsd.build(train, "trial", "en", tmp_path / "left.parquet", at_hand, "drop")
+    kept = {instance.instance_id for instance in read_records(tmp_path / "left.parquet", VisualInstance)}
+    assert left["instances_left_out"] == len(counts["missing"]) == 16 - len(kept)
+    assert not kept & counts["missing"].keys()

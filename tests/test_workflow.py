@@ -96,6 +96,36 @@ def test_the_languages_of_vwsd_are_scored_together_too(copy):
     assert "score" in dry_run(copy, "results/paper/scores/main/seed-42/vwsd.json")
 
 
+def test_corpora_beside_the_papers_can_be_named(copy, tmp_path):
+    overlay = {
+        "name": "more",
+        "corpora": {
+            "textual": {
+                "train": ["semcor_unified/train"],
+                "dev": ["xl_wsd/xl_en_dev"],
+                "test": ["xl_wsd/xl_it", "xl_wsd/xl_en", "xl_wsd/xl_en_without_semeval2010"],
+            },
+            "visual": {"train": ["image_vwsd_kb/pictures", "babelpic/pictures"]},
+            "xl_wsd": {"sense_mapping": str(tmp_path / "mapping.tsv")},
+        },
+    }
+    (tmp_path / "mapping.tsv").write_text("bn:00000001n\twn:00001740n\n")
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(overlay))
+    jobs = dry_run(copy, "--configfile", tmp_path / "more.yaml")
+    assert jobs["xl_wsd"] == jobs["semcor_unified"] == jobs["babelpic"] == jobs["inventory"] == jobs["train"] == 1
+    assert not {"semcor", "unified_wsd", "hard_benchmark"} & set(jobs)
+    official = "results/more/predictions/main/seed-42/xl_en_without_semeval2010.key.txt"
+    assert "predict" in dry_run(copy, official, "--configfile", tmp_path / "more.yaml")
+    # Without the table what reads no gloss can still be had, and asks for no features.
+    del overlay["corpora"]["xl_wsd"]
+    overlay["corpora"]["visual"] = {"train": ["image_vwsd_kb/pictures"]}
+    overlay["experiments"] = dict.fromkeys(["main", "lesk", "zero_shot"])
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(overlay))
+    first_sense = "results/more/scores/first_sense/seed-42/xl_it.json"
+    jobs = dry_run(copy, first_sense, "--configfile", tmp_path / "more.yaml")
+    assert set(jobs) == {"download", "inventory", "xl_wsd", "baseline_textual", "semcor_unified", "score_textual"}
+
+
 def test_the_named_targets_exist(copy):
     targets = "all datasets inventory corpora definitions embeddings models predictions scores report check_setup"
     listed = run("snakemake", "--list", "--directory", copy, folder=copy)

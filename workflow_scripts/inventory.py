@@ -9,4 +9,5 @@ with rule_log(snakemake):
         snakemake.output.senses,
         snakemake.output.synsets,
         counts=(snakemake.params.synsets, snakemake.params.senses),
+        mapping=snakemake.input.get("mapping") or None,
     )

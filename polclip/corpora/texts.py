@@ -91,7 +91,7 @@ def _texts(
     synsets: set[str] = set(classes)
     for path in textual:
         for instance in read_records(path, TextualInstance):
-            senses.update(instance.candidates)
+            senses.update(inventory.with_synset(instance.candidates))
             yield instance.text
     for path in visual:
         for query in read_records(path, VisualInstance):
@@ -108,7 +108,7 @@ def _texts(
         yield from captions_of(inventory.synset(synset_id), inventory, names)
     for path in captions:
         for instance in read_records(path, TextualInstance):
-            for key in instance.candidates:
+            for key in inventory.with_synset(instance.candidates):
                 yield caption_text(instance.lemma, inventory.synset_of(key))
     synsets.update(inventory.sense(key).synset_id for key in senses)
     for synset_id in synsets:

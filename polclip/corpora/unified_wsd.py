@@ -8,7 +8,7 @@ import logging
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -41,8 +41,8 @@ def build(archive: str | Path, name: str, inventory: Inventory, instances_path: 
     instances, with the line where there is one.
     """
     counts = Counter(dict.fromkeys((*COUNTS, *REASONS), 0))
-    with _open_set(Path(archive), name) as (xml, gold):
-        instances = read_instances(xml, gold, inventory, f"{archive}:{xml.name}", counts)
+    with open_set(archive, name) as (xml, gold):
+        instances = read_instances(xml, gold, inventory.sense_keys, f"{archive}:{xml.name}", counts)
         rows = map(vars, with_reasons(instances, inventory, counts))
         write_parquet(instances_path, rows, SCHEMAS[TextualInstance])
     log.info("%s: %s", name, in_words(counts))
@@ -50,8 +50,8 @@ def build(archive: str | Path, name: str, inventory: Inventory, instances_path: 
 
 
 @contextmanager
-def _open_set(archive: Path, name: str) -> Iterator[tuple[BinaryIO, dict[str, list[str]]]]:
-    """The XML stream (its name is the member's) and the gold keys of one set."""
+def open_set(archive: str | Path, name: str) -> Iterator[tuple[BinaryIO, dict[str, list[str]]]]:
+    """The XML stream (named as its member) and the gold keys of one set, wherever in the zip; errors as in `build`."""
     try:
         file = zipfile.ZipFile(archive)
     except (OSError, zipfile.BadZipFile) as error:
@@ -74,14 +74,23 @@ def _open_set(archive: Path, name: str) -> Iterator[tuple[BinaryIO, dict[str, li
 
 
 def read_instances(
-    xml: BinaryIO, gold: dict[str, list[str]], inventory: Inventory, source: str, counts: Counter[str]
+    xml: BinaryIO,
+    gold: dict[str, list[str]],
+    candidates: Callable[[str, str], list[str]],
+    source: str,
+    counts: Counter[str],
+    without: tuple[str, ...] = (),
 ) -> Iterator[TextualInstance]:
     """The instances of one XML stream, a sentence at a time; documents with a DTD or entities are refused.
 
-    gold: sense keys by instance id. source: the name for messages. Adds to `counts` (see `build`).
+    gold: senses by instance id. candidates: the senses of a lemma (lower case, words joined by "_") and part of speech
+    (n v a r), first sense first. source: the name for messages. Adds to `counts` (see `build`). without: sentences and
+    gold lines whose ids begin so are passed over.
     """
-    unseen = set(gold)
+    unseen = {instance_id for instance_id in gold if not instance_id.startswith(without)}
     for sentence in _sentences(xml, source):
+        if sentence.get("id", "").startswith(without):
+            continue
         counts["sentences"] += 1
         tokens: list[str] = []
         targets: list[tuple[Element, int, int]] = []
@@ -105,7 +114,7 @@ def read_instances(
                 target_end=end,
                 lemma=lemma,
                 pos=pos,
-                candidates=inventory.sense_keys(lemma, pos),
+                candidates=candidates(lemma, pos),
                 gold=gold[word.get("id")],
             )
             count_instance(instance, counts)

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "trial", "test")
 LANGUAGES = ("en", "it", "fa")
+POLICIES = ("keep", "drop")
+_NAMED = 20  # instances that the log names
 _DATASETS = {"train": "vwsd_train", "trial": "vwsd_train", "test": "vwsd_test_images"}  # of the manifest
 # Of a picture and of all in one archive; the largest has 13,000 pictures in 17 GB.
 _LIMITS = {"max_bytes": 10**9, "max_files": 10**5, "max_total_bytes": 10**11}
@@ -37,23 +39,51 @@ def build(
     language: str,
     instances_path: str | Path,
     pictures: Set[str] | None = None,
-) -> dict[str, int]:
+    missing_pictures: str = "keep",
+) -> dict[str, object]:
     """Write one language of one split as VisualInstance (Parquet) and return what was counted.
 
     pictures: the picture ids that are at hand; None looks for the images in the archive itself.
-    Counts: instances, images (distinct), images_missing, instances_missing_gold_image. Instances with missing
-    pictures are kept: whoever shows pictures to a model decides, knowing the count.
+    missing_pictures: what becomes of an instance of which some picture is not at hand. keep: it stays, with all its
+    candidates, and a missing one is ranked last. drop: it is left out; the ids of the others stay as they are.
+    Counts, of all instances of the archive: instances, images (distinct), images_missing,
+    instances_missing_gold_image, instances_left_out (0 with keep), and by name `missing`: instance id -> names of its
+    missing images. The first of them are named in the log.
     """
+    if missing_pictures not in POLICIES:
+        raise UserError(f"Unknown policy {missing_pictures!r} for missing pictures. Allowed: {' '.join(POLICIES)}.")
     instances = read_instances(archive, split, language)
     at_hand = picture_ids(archive, split) if pictures is None else pictures
     wanted = {picture for instance in instances for picture in instance.candidates}
-    write_parquet(instances_path, map(vars, instances), SCHEMAS[VisualInstance])
+    missing = {
+        instance.instance_id: [_image_name(picture) for picture in instance.candidates if picture not in at_hand]
+        for instance in instances
+        if not at_hand.issuperset(instance.candidates)
+    }
+    left_out = missing if missing_pictures == "drop" else {}
+    kept = [instance for instance in instances if instance.instance_id not in left_out]
+    _tell(missing, f"{split} in {language}", missing_pictures)
+    write_parquet(instances_path, map(vars, kept), SCHEMAS[VisualInstance])
     return {
         "instances": len(instances),
         "images": len(wanted),
         "images_missing": len(wanted - at_hand),
         "instances_missing_gold_image": sum(instance.gold not in at_hand for instance in instances),
+        "instances_left_out": len(left_out),
+        "missing": missing,
     }
+
+
+def _tell(missing: Mapping[str, list[str]], what: str, policy: str) -> None:
+    """Name the instances with missing pictures in the log, the first of them."""
+    if not missing:
+        return
+    fate = "left out" if policy == "drop" else "kept: a missing picture is ranked last"
+    log.warning("%s: %d instances lack pictures (%s)", what, len(missing), fate)
+    for instance_id in list(missing)[:_NAMED]:
+        log.warning("%s lacks %s", instance_id, ", ".join(missing[instance_id]))
+    if len(missing) > _NAMED:
+        log.warning("and %d more, all of them in counts.json", len(missing) - _NAMED)
 
 
 def read_instances(archive: str | Path, split: str, language: str) -> list[VisualInstance]:
@@ -94,6 +124,10 @@ def read_instances(archive: str | Path, split: str, language: str) -> list[Visua
 
 def picture_id(split: str, image_name: str) -> str:
     return f"vwsd:{split}/{image_name}"
+
+
+def _image_name(picture: str) -> str:
+    return picture.rpartition("/")[2]
 
 
 def picture_ids(archive: str | Path, split: str) -> set[str]:

@@ -21,7 +21,7 @@ def random_order(instances: Iterable[TextualInstance | VisualInstance], seed: in
 
 
 def first_sense(instances: Iterable[TextualInstance]) -> Iterator[Prediction]:
-    """The senses in WordNet's order, scored 1, 1/2, 1/3 ... That order comes from counts in SemCor."""
+    """The senses in the inventory's order, scored 1, 1/2, 1/3 ... WordNet's order comes from counts in SemCor."""
     for instance in instances:
         scores = [1 / rank for rank in range(1, 1 + len(instance.candidates))]
         yield Prediction(instance.instance_id, list(instance.candidates), scores)
@@ -42,10 +42,10 @@ def lesk(instances: Iterable[TextualInstance], inventory: Inventory) -> Iterator
     """NLTK's Lesk (1986): the sense whose gloss shares most distinct words with the sentence comes first.
 
     The rest follow in the order in which Lesk would choose them; the score is the number of shared words. Of
-    equal senses the first in WordNet's order wins.
+    equal senses the first in WordNet's order wins. Candidates without a gloss are not ranked.
     """
     for instance in instances:
-        glosses = [_Gloss(key, inventory.synset_of(key).gloss) for key in instance.candidates]
+        glosses = [_Gloss(key, inventory.synset_of(key).gloss) for key in inventory.with_synset(instance.candidates)]
         ranking = []
         while glosses:
             best = nltk_lesk(instance.tokens, instance.lemma, synsets=glosses)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from polclip.babelnet import is_babelnet_id
 from polclip.errors import UserError
 from polclip.records import TextualInstance
 
@@ -91,7 +92,7 @@ def textual_subsets(
     """The names of the subsets with a mask over the instances, (n,) bool, empty ones left out.
 
     In this order: n v a r; the sets; seen_lemma, unseen_lemma, seen_sense, unseen_sense (see TrainingSenses;
-    none without training corpora); first_sense (a gold key is the first candidate), other_sense;
+    none without training corpora, or of BabelNet's senses); first_sense (a gold key comes first), other_sense;
     one_candidate, several_candidates (an instance without candidates is in neither); amended, the instances
     whose ids are in `corrected`, with the labels they have here.
     """
@@ -100,7 +101,9 @@ def textual_subsets(
     for name, members in ids_by_set(ids).items():
         inside = set(members)
         parts[name] = [instance_id in inside for instance_id in ids]
-    if training is not None:
+    # BabelNet's senses are of another inventory than the training corpora's.
+    foreign = any(is_babelnet_id(key) for instance in instances for key in instance.gold)
+    if training is not None and not foreign:
         lemmas = [training.lemma_seen(instance.lemma, instance.pos) for instance in instances]
         senses = [training.sense_seen(instance.gold) for instance in instances]
         parts |= {"seen_lemma": lemmas, "unseen_lemma": [not seen for seen in lemmas]}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from polclip.babelnet import pos_of
 from polclip.errors import UserError
 
 POS_OF_KEY = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
@@ -114,9 +115,14 @@ def lemma_and_pos(sense_key: str) -> tuple[str, str] | None:
 
 
 def ids_by_pos(gold: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
-    """Instance ids by part of speech (n v a r), read off the first gold sense key; other ids are left out."""
+    """Instance ids by part of speech (n v a r), read off the first gold sense; other ids are left out.
+
+    A sense key has it as a digit behind the %, a BabelNet id as its last letter.
+    """
     by_pos: dict[str, list[str]] = {}
     for instance_id, keys in gold.items():
-        if named := lemma_and_pos(next(iter(keys), "")):
-            by_pos.setdefault(named[1], []).append(instance_id)
+        key = next(iter(keys), "")
+        named = lemma_and_pos(key)
+        if pos := named[1] if named else pos_of(key):
+            by_pos.setdefault(pos, []).append(instance_id)
     return {pos: by_pos[pos] for pos in "nvar" if pos in by_pos}

@@ -104,11 +104,14 @@ def meanings(senses: str | Path | None, synsets: str | Path | None, wanted: set[
         return {}
     found = {sense.sense_key: sense for sense in read_records(senses, Sense) if sense.sense_key in wanted}
     needed = {sense.synset_id for sense in found.values()}
-    glosses = {s.synset_id: s.gloss for s in read_records(synsets, Synset) if s.synset_id in needed}
-    return {
-        key: Meaning(key, sense.lemma.replace("_", " "), glosses.get(sense.synset_id, ""), sense.sense_number)
-        for key, sense in found.items()
-    }
+    known = {s.synset_id: s for s in read_records(synsets, Synset) if s.synset_id in needed}
+    told: dict[str, Meaning] = {}
+    for key, sense in found.items():
+        synset = known.get(sense.synset_id)
+        lemma = sense.lemma or (synset.lemmas[0] if synset else "")  # a BabelNet id has none of its own
+        gloss = synset.gloss if synset else ""
+        told[key] = Meaning(key, lemma.replace("_", " "), gloss, sense.sense_number)
+    return told
 
 
 def wanted_pictures(tables: Sequence[str | Path], wanted: set[str]) -> dict[str, Picture]:

@@ -4,7 +4,7 @@ N instances, S senses (synsets), w a tower's width.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -60,9 +60,17 @@ class TextualCorpus:
 
     @classmethod
     def read(cls, paths: Iterable[str | Path], inventory: Inventory, texts: FeatureStore) -> "TextualCorpus":
-        """Read instances and gather their features; an empty corpus is a UserError."""
+        """Read instances and gather their features; an empty corpus is a UserError.
+
+        Candidates without a gloss (BabelNet ids that the mapping does not have) are taken off the instances: they are
+        not ranked, and an instance of which none is left stays unanswered.
+        """
         paths = list(paths)
-        instances = [instance for path in paths for instance in read_records(path, TextualInstance)]
+        instances = [
+            replace(instance, candidates=inventory.with_synset(instance.candidates))
+            for path in paths
+            for instance in read_records(path, TextualInstance)
+        ]
         if not instances:
             raise UserError(f"No textual instance in {', '.join(map(str, paths))}.")
         place: dict[str, int] = {}
@@ -71,6 +79,11 @@ class TextualCorpus:
             ids = [inventory.sense(key).synset_id for key in instance.candidates]
             candidates.append(np.array([place.setdefault(i, len(place)) for i in ids], dtype=int))
             gold.append(np.isin(instance.candidates, instance.gold))
+        if not place:
+            raise UserError(
+                f"No candidate sense in {', '.join(map(str, paths))} has a gloss: for a set of XL-WSD, see whether "
+                "corpora.xl_wsd.sense_mapping names the right table."
+            )
         ids = [text_id(instance.text) for instance in instances]
         for item in ids:
             texts.states(item)  # a text that is not stored is told of here, not in the middle of training
