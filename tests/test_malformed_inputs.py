@@ -377,10 +377,17 @@ MALFORMED_ROWS = {
     "a text for the list of images": ROW | {"candidate_image_path": {"bat%1:05:00::": "bat.jpg"}},
     "a number for an image": ROW | {"candidate_image_path": {"bat%1:05:00::": [1]}},
 }
+TWICE = {
+    "gold_labels": ["bn:1n"],
+    "gold_gloss": ["of no one"],
+    "candidate_labels": ["bn:1n", "bn:1n"],
+    "candidate_gloss": ['a winged animal of the night (some say "a mouse with wings")', "of no one"],
+    "candidate_image_path": {"bn:1n": ["bat.jpg"]},
+}
 READ_ROWS = {  # the images that the gold sense then has
     "as it should be": (ROW, ["bat.jpg"]),
     "null for a sense's images": (ROW | {"candidate_image_path": {"bat%1:05:00::": None}}, []),
-    "a label twice": (ROW | {"candidate_labels": ["bat%1:05:00::"] * 2}, ["bat.jpg"]),
+    "a label twice, once with the gloss of no one": (ROW | TWICE, ["bat.jpg"]),
     "images elsewhere": (
         ROW | {"candidate_image_path": {"bat%1:05:00::": ["../../a.jpg", "/etc/b.jpg", "..\\..\\c.jpg", "..", ""]}},
         ["a.jpg", "b.jpg", "c.jpg"],
@@ -613,6 +620,7 @@ REFUSED_PREDICTIONS = {  # task, gold, predictions, message
     "a gold in Latin-1": ("textual", (GOLD + "d9 \xe9").encode("latin-1"), GOLD, "gold.txt:3: byte 4 of the line"),
     "nine pictures": ("visual", IMAGES[0], "\t".join(IMAGES[:9]), "pred.txt:1: the ranking is of 9 names"),
     "eleven pictures": ("visual", IMAGES[0], TEN + "\timage.10.jpg", "pred.txt:1: the ranking is of 11 names"),
+    "ten and one again": ("visual", IMAGES[0], f"{TEN}\t{IMAGES[9]}", "pred.txt:1: the ranking is of 11 names"),
     "a picture twice": ("visual", IMAGES[0], TEN.replace("image.9", "image.8"), "pred.txt:1: .*a picture twice"),
     "without the gold": ("visual", "image.77.jpg", TEN, "pred.txt:1: the ranking .*lacks the gold image.77.jpg"),
     "spaces for tabs": ("visual", IMAGES[0], TEN.replace("\t", " "), "pred.txt:1: the ranking is of 1 names"),
