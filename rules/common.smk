@@ -49,6 +49,8 @@ CORPUS_DATASETS = {
     "image_vwsd_kb": ["image_vwsdkb_metadata", "image_vwsdkb_images"],
     "babelpic": ["babelpic"],
 }
+# Corpora whose senses come with pictures.
+IMAGE_SENSES = ["image_semcor", "image_vwsd_kb"]
 
 
 def result(path):
@@ -129,7 +131,7 @@ def used(*names):
 
 
 # Sets of pictures: rendered styles, and those that come with a corpus.
-PICTURE_CORPORA = used("vwsd", "image_semcor", "image_vwsd_kb", "babelpic")
+PICTURE_CORPORA = used("vwsd", *IMAGE_SENSES, "babelpic")
 PICTURE_SETS = STYLES + PICTURE_CORPORA
 
 

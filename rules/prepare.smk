@@ -233,33 +233,59 @@ rule vwsd:
         "../workflow_scripts/vwsd.py"
 
 
+# Their texts need no pictures, which are hundreds of GB: those are unpacked by a rule of their own.
 rule image_senses:
     input:
         **INVENTORY,
-        archives=lambda wildcards: corpus_archives(wildcards.corpus),
+        metadata=lambda wildcards: corpus_archives(wildcards.corpus)[0],
     output:
         train=result("corpora/{corpus}/train.parquet"),
-        pictures=result("corpora/{corpus}/pictures.parquet"),
         phrases=result("corpora/{corpus}/phrases.parquet"),
-        folder=directory(result("pictures/{corpus}")),
+        shown=result("corpora/{corpus}/shown.parquet"),
         counts=result("corpora/{corpus}/counts.json"),
     log:
         result("logs/image_senses/{corpus}.log"),
     benchmark:
         result("benchmarks/image_senses/{corpus}.tsv")
     wildcard_constraints:
-        corpus="image_semcor|image_vwsd_kb",
+        corpus=one_of(IMAGE_SENSES),
     conda:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=600,
-        disk_mb=250000,
+        mem_mb=4000,
+        runtime=120,
     params:
         code=code_of("image_senses"),
     script:
         "../workflow_scripts/image_senses.py"
+
+
+rule sense_pictures:
+    input:
+        shown=result("corpora/{corpus}/shown.parquet"),
+        images=lambda wildcards: corpus_archives(wildcards.corpus)[1],
+    output:
+        pictures=result("corpora/{corpus}/pictures.parquet"),
+        folder=directory(result("pictures/{corpus}")),
+        skipped=result("pictures/{corpus}.skipped.json"),
+    log:
+        result("logs/sense_pictures/{corpus}.log"),
+    benchmark:
+        result("benchmarks/sense_pictures/{corpus}.tsv")
+    wildcard_constraints:
+        corpus=one_of(IMAGE_SENSES),
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=600,
+        disk_mb=250000,
+    params:
+        code=code_of("sense_pictures"),
+    script:
+        "../workflow_scripts/sense_pictures.py"
 
 
 rule babelpic:

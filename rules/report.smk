@@ -63,6 +63,7 @@ rule provenance:
         tables=rules.tables.output,
         archives=[archive(name) for name in DATASETS],
         rendered=expand(result("pictures/{style}.skipped.json"), style=STYLES),
+        unpacked=expand(result("pictures/{style}.skipped.json"), style=used(*IMAGE_SENSES)),
         embedded=expand(result("embeddings/pictures/{style}.skipped.json"), style=PICTURE_SETS),
         counts=[result(f"corpora/{corpus}/counts.json") for corpus in COUNTED_CORPORA],
     output:

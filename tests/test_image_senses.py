@@ -57,11 +57,13 @@ PICTURES = {
 def _build(folder, rows, corpus="image_semcor", pictures=PICTURES):
     metadata = folder / "metadata.json"
     metadata.write_text(rows if isinstance(rows, str) else json.dumps(rows), encoding="utf-8")
-    outputs = {name: folder / "out" / f"{name}.parquet" for name in ("train", "phrases", "pictures")}
-    outputs["folder"] = folder / "out" / "files"
+    outputs = {name: folder / "out" / f"{name}.parquet" for name in ("train", "phrases", "shown")}
+    image_senses.build(tiny_inventory(folder), metadata, outputs, folder / "counts.json", corpus)
     archive = _zip(folder / "images.zip", pictures)
-    image_senses.build(tiny_inventory(folder), metadata, archive, outputs, folder / "counts.json", corpus)
-    return outputs, read_json(folder / "counts.json")
+    outputs |= {"pictures": folder / "out" / "pictures.parquet", "folder": folder / "out" / "files"}
+    of_pictures = (outputs["folder"], outputs["pictures"], folder / "skipped.json", corpus)
+    image_senses.unpack_pictures(outputs["shown"], archive, *of_pictures)
+    return outputs, read_json(folder / "counts.json") | read_json(folder / "skipped.json")
 
 
 def test_labels_are_matched_by_gloss(tmp_path):
@@ -91,8 +93,8 @@ def test_pictures_of_matched_senses_are_unpacked_flat(tmp_path):
         "club.png": b"club",
     }
     assert not (tmp_path.parent / "club.png").exists()
-    names = ("pictures", "pictures_missing", "pictures_of_unmatched_labels", "pictures_of_several_labels")
-    assert [counts[name] for name in names] == [3, 1, 1, 1]
+    names = ("missing", "pictures_of_unmatched_labels", "pictures_of_several_labels")
+    assert [counts[name] for name in names] == [1, 1, 1]
 
 
 def test_a_label_unmatched_at_first_may_be_matched_later(tmp_path):

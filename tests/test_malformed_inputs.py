@@ -401,11 +401,13 @@ def build_rows(folder, *rows):
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     names = ["bat.jpg", "a.jpg", "b.jpg", "c.jpg", "unasked.jpg"]
     images = zipped(folder / "images.zip", {f"../../{name}": b"a picture" for name in names})
-    outputs = {name: folder / "out" / f"{name}.parquet" for name in ("train", "phrases", "pictures")}
-    outputs["folder"] = folder / "out" / "files"
-    files = (folder / "rows.json", images, outputs, folder / "counts.json")
+    outputs = {name: folder / "out" / f"{name}.parquet" for name in ("train", "phrases", "shown")}
+    files = (folder / "rows.json", outputs, folder / "counts.json")
     image_senses.build(tiny_inventory(folder), *files, "image_semcor")
-    return read_json(folder / "counts.json"), list(read_records(outputs["train"], TextualInstance)), outputs["folder"]
+    unpacked = folder / "out" / "files"
+    of_pictures = (unpacked, folder / "out" / "pictures.parquet", folder / "skipped.json")
+    image_senses.unpack_pictures(outputs["shown"], images, *of_pictures, "image_semcor")
+    return read_json(folder / "counts.json"), list(read_records(outputs["train"], TextualInstance)), unpacked
 
 
 @table(MALFORMED_ROWS)

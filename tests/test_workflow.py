@@ -67,7 +67,16 @@ def copy(tmp_path_factory):
 
 def test_the_papers_reproduction_builds_without_network_key_or_gpu(copy):
     jobs = dry_run(copy)
-    for rule in ("download", "image_senses", "vwsd", "semcor", "write_definitions", "train", "report"):
+    for rule in (
+        "download",
+        "image_senses",
+        "sense_pictures",
+        "vwsd",
+        "semcor",
+        "write_definitions",
+        "train",
+        "report",
+    ):
         assert jobs[rule] >= 1
     assert jobs["train"] == 1 and jobs["embed_texts"] == 8
 

@@ -15,11 +15,14 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from polclip.corpora.image_metadata import ImageSenses, read_metadata
 from polclip.corpora.picture_files import unpack_named
 from polclip.corpora.words import base_forms, find_lemma
 from polclip.errors import UserError
-from polclip.files import write_json
+from polclip.files import write_json, write_parquet
 from polclip.inventory import POS_NAMES, Inventory, split_gloss
 from polclip.records import Phrase, Picture, Sense, TextualInstance, write_records
 
@@ -31,11 +34,10 @@ COUNTS = (
     "skipped_target_not_found",
     "labels",
     "labels_not_in_wordnet",
-    "pictures",
     "pictures_of_unmatched_labels",
     "pictures_of_several_labels",
-    "pictures_missing",
 )
+SHOWN = pa.schema([("name", pa.string()), ("synset_id", pa.string())])  # a picture, and the synset that it shows
 _DATASETS = {"image_semcor": "image_semcor_images", "image_vwsd_kb": "image_vwsdkb_images"}  # of the manifest
 # VWSD-KB's contexts are phrases that make the word plain; SemCor's are sentences.
 WITH_PHRASES = {"image_vwsd_kb"}
@@ -44,22 +46,20 @@ WITH_PHRASES = {"image_vwsd_kb"}
 def build(
     inventory: Inventory,
     metadata: str | Path,
-    images: str | Path,
     outputs: Mapping[str, str | Path],
     counts: str | Path,
     corpus: str,
 ) -> None:
-    """Write the instances, phrases and pictures of one corpus, and what was counted.
+    """Write the instances and phrases of one corpus, what its pictures show, and what was counted.
 
-    metadata: the public JSON file or a zip with it. images: a zip or tar with the pictures, in any folders.
-    outputs: `train` (Parquet of TextualInstance), `phrases` (of Phrase; none for SemCor), `pictures` (of Picture,
-    the synset of each in synset_id), `folder` (where they are unpacked to). counts: JSON by reason (`COUNTS`).
+    metadata: the public JSON file or a zip with it.
+    outputs: `train` (Parquet of TextualInstance), `phrases` (of Phrase; none for SemCor), `shown` (of the columns
+    `SHOWN`). counts: JSON by reason (`COUNTS`).
     corpus: image_semcor or image_vwsd_kb. The candidates of an instance are all of WordNet's senses of its lemma
     and part of speech, as in the other corpora. Raises UserError for missing or broken files and when no
     instance can be used.
     """
-    if corpus not in _DATASETS:
-        raise UserError(f"Unknown corpus {corpus!r}. Allowed: {', '.join(_DATASETS)}.")
+    _check_name(corpus)
     number = Counter(dict.fromkeys(COUNTS, 0))
     matched = Matched(inventory)
     phrases: dict[Phrase, None] = {}
@@ -81,28 +81,48 @@ def build(
     write_records(outputs["train"], TextualInstance, instances())
     write_records(outputs["phrases"], Phrase, phrases)
     shown = matched.pictures(number)
-    files = unpack_named(images, set(shown), outputs["folder"])
-    if shown and not files:
-        raise UserError(f"{images}: none of the {len(shown):,} pictures of {corpus} is in it. Is it the right archive?")
-    write_records(
-        outputs["pictures"],
-        Picture,
-        (
-            Picture(
-                picture_id=f"{corpus}:{name}",
-                path=str(Path(outputs["folder"]) / files[name]),
-                style="photograph",
-                family="photograph",
-                name=name,
-                synset_id=shown[name],
-                dataset=_DATASETS[corpus],
-            )
-            for name in sorted(files)
-        ),
-    )
-    number["pictures"], number["pictures_missing"] = len(files), len(shown) - len(files)
+    write_parquet(outputs["shown"], ({"name": name, "synset_id": shown[name]} for name in sorted(shown)), SHOWN)
     write_json(counts, dict(number))
     log.info("%s: %s", corpus, ", ".join(f"{reason} {count:,}" for reason, count in number.items()))
+
+
+def unpack_pictures(
+    shown: str | Path, images: str | Path, folder: str | Path, table: str | Path, skipped: str | Path, corpus: str
+) -> None:
+    """Unpack the pictures that `build` found a sense for into `folder`, and write their records (Parquet of Picture).
+
+    images: a zip or tar with the pictures, in any folders. skipped: JSON, how many of them are not in it. Raises
+    UserError for a missing or broken archive and for one that has none of them.
+    """
+    _check_name(corpus)
+    rows = pq.read_table(shown)
+    synset_of = dict(zip(rows["name"].to_pylist(), rows["synset_id"].to_pylist(), strict=True))
+    files = unpack_named(images, synset_of.keys(), folder)
+    if synset_of and not files:
+        raise UserError(
+            f"{images}: none of the {len(synset_of):,} pictures of {corpus} is in it. Is it the right archive?"
+        )
+    pictures = (
+        Picture(
+            picture_id=f"{corpus}:{name}",
+            path=str(Path(folder) / files[name]),
+            style="photograph",
+            family="photograph",
+            name=name,
+            synset_id=synset_of[name],
+            dataset=_DATASETS[corpus],
+        )
+        for name in sorted(files)
+    )
+    write_records(table, Picture, pictures)
+    missing = len(synset_of) - len(files)
+    write_json(skipped, {"missing": missing} if missing else {})
+    log.info("%s: %d pictures, %d missing", corpus, len(files), missing)
+
+
+def _check_name(corpus: str) -> None:
+    if corpus not in _DATASETS:
+        raise UserError(f"Unknown corpus {corpus!r}. Allowed: {', '.join(_DATASETS)}.")
 
 
 class Matched:
