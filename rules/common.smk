@@ -167,19 +167,21 @@ FEATURES = {
     "classes": CLASSES,
 }
 
+# Whether the run asks the towers: most baselines do not.
+ENCODES = any(
+    own.get("baseline", "zero_shot") == "zero_shot" for own in config["experiments"].values()
+)
+ENCODER_DATASETS = (
+    ["text_dataset", "image_dataset", "classes_dataset"]
+    if PAIR
+    else ["clip_weights"] if CLIP_ARCHIVE else []
+)
 DATASETS = list(
     dict.fromkeys(
         [config["inventory"]["dataset"]]
         + [config["pictures"]["styles"][style]["dataset"] for style in STYLES]
         + [name for corpus in used(*CORPUS_DATASETS) for name in CORPUS_DATASETS[corpus]]
-        + [
-            config["encoder"][key]
-            for key in (
-                ("text_dataset", "image_dataset", "classes_dataset")
-                if PAIR
-                else (("clip_weights",) if CLIP_ARCHIVE else ())
-            )
-        ]
+        + [config["encoder"][key] for key in ENCODER_DATASETS if ENCODES]
     )
 )
 

@@ -64,7 +64,10 @@ rule provenance:
         archives=[archive(name) for name in DATASETS],
         rendered=expand(result("pictures/{style}.skipped.json"), style=STYLES),
         unpacked=expand(result("pictures/{style}.skipped.json"), style=used(*IMAGE_SENSES)),
-        embedded=expand(result("embeddings/pictures/{style}.skipped.json"), style=PICTURE_SETS),
+        embedded=expand(
+            result("embeddings/pictures/{style}.skipped.json"),
+            style=PICTURE_SETS if ENCODES else [],
+        ),
         counts=[result(f"corpora/{corpus}/counts.json") for corpus in COUNTED_CORPORA],
     output:
         provenance=result("provenance.json"),
