@@ -173,6 +173,8 @@ def test_a_score_is_bold_only_where_its_interval_is_apart():
         table = score_table(scores, "visual", "main", ["random"])
         assert [key[0] for key, cell in table.cells.items() if cell.best] == best
     assert "70.0 points above random" in headline([score_table(apart, "visual", "main", ["random"])], "main")[0]
+    (alone,) = headline([score_table(apart, "visual", "random", ["random"])], "random")
+    assert "points" not in alone  # a baseline is not compared with itself
 
 
 def test_old_and_corrected_labels_stand_side_by_side_with_the_macro_f1(tmp_path, run):

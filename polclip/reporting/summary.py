@@ -145,8 +145,9 @@ def subset_cells(scores: pd.DataFrame, table: ScoreTable) -> list[tuple[str, str
     return [(*where, by_experiment) for where, by_experiment in found.items()]
 
 
-def best_baseline(table: ScoreTable, column: tuple[str, str]) -> tuple[str, Cell] | None:
-    found = [(name, table.get(name, *column)) for name in table.baselines]
+def best_baseline(table: ScoreTable, column: tuple[str, str], main: str) -> tuple[str, Cell] | None:
+    """The strongest baseline that is not `main` itself."""
+    found = [(name, table.get(name, *column)) for name in table.baselines if name != main]
     return max(((n, c) for n, c in found if c), key=lambda pair: pair[1].mean, default=None)
 
 
@@ -159,7 +160,7 @@ def headline(tables: Sequence[ScoreTable], main: str) -> list[str]:
             cell = table.get(main, *column)
             if cell is None:
                 continue
-            against = best_baseline(table, column)
+            against = best_baseline(table, column, main)
             text = f"{cell.mean:.1f}\u00a0% on {column[0]} [{cell.ci_low:.1f}, {cell.ci_high:.1f}]"
             if against:
                 text += f" ({against_words(cell, *against)})"
