@@ -5,25 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from polclip.evaluation.subsets import TrainingSenses, read_training_senses
 from polclip.inventory import POS_NAMES, Inventory
 from polclip.records import Picture, TextualInstance, VisualInstance, read_records
-
-
-@dataclass
-class Seen:
-    """What training meets: words by lemma and part of speech, senses by synset, pictures by synset."""
-
-    lemmas: set[tuple[str, str]] = field(default_factory=set)
-    synsets: set[str] = field(default_factory=set)
-    pictures: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
 class TextualStatistics:
     """One file of textual instances. `lengths` are the tokens of each distinct sentence.
 
-    lemma_seen, sense_seen, sense_shown: instances whose word is in the textual training corpora, whose gold synset (one
-    of them) is, and whose gold synset has a training picture.
+    lemma_seen, sense_seen: as in the scores, see `TrainingSenses`. sense_shown: instances of whose gold synsets one has
+    a training picture.
     """
 
     corpus: str
@@ -104,40 +96,36 @@ def corpus_statistics(
         visual: files of visual instances by side; those of train are tables of pictures.
         picture_tables: all pictures that are at hand.
     """
-    seen = Seen()
-    for path in textual["train"]:
-        for instance in read_records(path, TextualInstance):
-            seen.lemmas.add((instance.lemma, instance.pos))
-            seen.synsets |= _synsets(instance.gold, inventory)
-    pictures = [_pictures(path, seen) for path in visual["train"]]
+    training = read_training_senses(textual["train"]) or TrainingSenses(frozenset(), frozenset())
+    shown: set[str] = set()
+    pictures = [_pictures(path, shown) for path in visual["train"]]
     at_hand = {picture.picture_id for path in picture_tables for picture in read_records(path, Picture)}
     return CorpusStatistics(
-        [_textual(path, side, seen, inventory) for side, paths in textual.items() for path in paths],
+        [_textual(path, side, training, shown, inventory) for side, paths in textual.items() for path in paths],
         [_visual(path, side, at_hand) for side in ("dev", "test") for path in visual[side]],
         pictures,
-        coverage(seen, inventory),
+        coverage(_synsets(training.sense_keys, inventory), shown, inventory),
     )
 
 
-def coverage(seen: Seen, inventory: Inventory) -> list[Coverage]:
-    """A row a part of speech, and one for all; satellite adjectives are adjectives."""
-    rows = []
-    parts = {pos: [] for pos in POS_NAMES}
+def coverage(in_text: set[str], in_pictures: set[str], inventory: Inventory) -> list[Coverage]:
+    """A row a part of speech, and one for all, from the synsets that training meets; satellites are adjectives."""
+    parts: dict[str, set[str]] = {"all": set(inventory.synset_ids())} | {pos: set() for pos in POS_NAMES}
     for synset_id in inventory.synset_ids():
-        pos = synset_id[-1].replace("s", "a")
-        parts[pos].append(synset_id)
-    for part, ids in {"all": inventory.synset_ids(), **parts}.items():
-        text = {synset_id for synset_id in ids if synset_id in seen.synsets}
-        shown = {synset_id for synset_id in ids if seen.pictures[synset_id]}
-        rows.append(Coverage(part, len(ids), len(text), len(shown), len(text & shown)))
-    return rows
+        parts[synset_id[-1].replace("s", "a")].add(synset_id)
+    return [
+        Coverage(part, len(ids), len(ids & in_text), len(ids & in_pictures), len(ids & in_text & in_pictures))
+        for part, ids in parts.items()
+    ]
 
 
 def _synsets(keys: Iterable[str], inventory: Inventory) -> set[str]:
     return {inventory.sense(key).synset_id for key in keys if inventory.has(key)}
 
 
-def _textual(path: str | Path, side: str, seen: Seen, inventory: Inventory) -> TextualStatistics:
+def _textual(
+    path: str | Path, side: str, training: TrainingSenses, shown: set[str], inventory: Inventory
+) -> TextualStatistics:
     path = Path(path)
     found = TextualStatistics(path.parent.name, path.stem, side)
     sentences: set[str] = set()
@@ -145,17 +133,16 @@ def _textual(path: str | Path, side: str, seen: Seen, inventory: Inventory) -> T
     synsets: set[str] = set()
     for instance in read_records(path, TextualInstance):
         gold = _synsets(instance.gold, inventory)
-        lemma = (instance.lemma, instance.pos)
         found.instances += 1
         found.pos[instance.pos] += 1
         found.candidates[len(instance.candidates)] += 1
         found.gold_missing += not set(instance.gold) & set(instance.candidates)
         found.several_gold += len(instance.gold) > 1
         found.first_sense += bool(instance.candidates) and instance.candidates[0] in instance.gold
-        found.lemma_seen += lemma in seen.lemmas
-        found.sense_seen += bool(gold & seen.synsets)
-        found.sense_shown += any(seen.pictures[synset_id] for synset_id in gold)
-        lemmas.add(lemma)
+        found.lemma_seen += training.lemma_seen(instance.lemma, instance.pos)
+        found.sense_seen += training.sense_seen(instance.gold)
+        found.sense_shown += bool(gold & shown)
+        lemmas.add((instance.lemma, instance.pos))
         synsets |= gold
         if instance.sentence_id not in sentences:
             sentences.add(instance.sentence_id)
@@ -181,14 +168,14 @@ def _visual(path: str | Path, side: str, at_hand: set[str]) -> VisualStatistics:
     return found
 
 
-def _pictures(path: str | Path, seen: Seen) -> PictureStatistics:
-    """Of one table; what it shows is added to what training meets."""
+def _pictures(path: str | Path, shown: set[str]) -> PictureStatistics:
+    """Of one table; the synsets that it shows are added to `shown`."""
     path = Path(path)
     found = PictureStatistics(path.parent.name, path.stem)
-    shown = Counter(picture.synset_id for picture in read_records(path, Picture))
-    found.pictures, found.of_no_sense = shown.total(), shown.pop(None, 0)
-    found.synsets, found.per_sense = len(shown), Counter(shown.values())
-    seen.pictures.update(shown)
+    by_synset = Counter(picture.synset_id for picture in read_records(path, Picture))
+    found.pictures, found.of_no_sense = by_synset.total(), by_synset.pop(None, 0)
+    found.synsets, found.per_sense = len(by_synset), Counter(by_synset.values())
+    shown.update(by_synset)
     return found
 
 
