@@ -44,13 +44,15 @@ CORPUS_DATASETS = {
     "unified_wsd": ["wsd_framework"],
     "hard_benchmark": ["wsd_hard_benchmark"],
     "xl_wsd": ["xl_wsd"],
-    "vwsd": ["vwsd_train", "vwsd_test", "vwsd_test_images"],
+    "vwsd": ["vwsd_test", "vwsd_test_images"],
+    "vwsd_train": ["vwsd_train"],
     "image_semcor": ["image_semcor_metadata", "image_semcor_images"],
     "image_vwsd_kb": ["image_vwsdkb_metadata", "image_vwsdkb_images"],
     "babelpic": ["babelpic"],
 }
 # Corpora whose senses come with pictures.
 IMAGE_SENSES = ["image_semcor", "image_vwsd_kb"]
+VWSD_LANGUAGES = ["en", "it", "fa"]
 
 
 def result(path):
@@ -131,7 +133,7 @@ def used(*names):
 
 
 # Sets of pictures: rendered styles, and those that come with a corpus.
-PICTURE_CORPORA = used("vwsd", *IMAGE_SENSES, "babelpic")
+PICTURE_CORPORA = used("vwsd", "vwsd_train", *IMAGE_SENSES, "babelpic")
 PICTURE_SETS = STYLES + PICTURE_CORPORA
 
 
@@ -215,7 +217,8 @@ TASKS = {name: "textual" for name in TEXTUAL_BENCHMARKS} | {
     name: "visual" for name in VISUAL_BENCHMARKS
 }
 # The official score of VWSD is the mean over its languages: scored together, under a name of their own.
-LANGUAGES = [name for name in VISUAL_BENCHMARKS if name.startswith("vwsd_")]
+OF_VWSD = {f"vwsd_{language}": language for language in VWSD_LANGUAGES}
+LANGUAGES = [name for name in VISUAL_BENCHMARKS if name in OF_VWSD]
 TOGETHER = {"vwsd": LANGUAGES} if len(LANGUAGES) > 1 else {}
 
 
@@ -233,7 +236,7 @@ def scores_of(benchmarks):
 
 
 def language_of(benchmark):
-    return benchmark[-2:] if benchmark.startswith("vwsd_") else "en"
+    return OF_VWSD.get(benchmark, "en")
 
 
 def official_of(benchmarks):

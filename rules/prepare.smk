@@ -180,10 +180,10 @@ rule xl_wsd:
         "../workflow_scripts/xl_wsd.py"
 
 
+# The test sets, and by the same scripts the training set with the trial: each can be had without the other.
 rule vwsd_pictures:
     input:
-        train=archive("vwsd_train"),
-        test=archive("vwsd_test_images"),
+        archive=archive("vwsd_test_images"),
     output:
         folder=directory(result("pictures/vwsd")),
         table=result("corpora/vwsd/pictures.parquet"),
@@ -199,22 +199,33 @@ rule vwsd_pictures:
         runtime=120,
         disk_mb=40000,
     params:
+        splits=["test"],
         code=code_of("vwsd_pictures"),
     script:
         "../workflow_scripts/vwsd_pictures.py"
 
 
+use rule vwsd_pictures as vwsd_train_pictures with:
+    input:
+        archive=archive("vwsd_train"),
+    output:
+        folder=directory(result("pictures/vwsd_train")),
+        table=result("corpora/vwsd_train/pictures.parquet"),
+    log:
+        result("logs/vwsd_train_pictures/vwsd_train_pictures.log"),
+    benchmark:
+        result("benchmarks/vwsd_train_pictures/vwsd_train_pictures.tsv")
+    params:
+        splits=["train", "trial"],
+        code=code_of("vwsd_pictures"),
+
+
 rule vwsd:
     input:
-        train=archive("vwsd_train"),
-        test=archive("vwsd_test"),
+        archive=archive("vwsd_test"),
         pictures=result("corpora/vwsd/pictures.parquet"),
     output:
-        train=result("corpora/vwsd/train.parquet"),
-        trial=result("corpora/vwsd/trial.parquet"),
-        en=result("corpora/vwsd/vwsd_en.parquet"),
-        it=result("corpora/vwsd/vwsd_it.parquet"),
-        fa=result("corpora/vwsd/vwsd_fa.parquet"),
+        instances=expand(result("corpora/vwsd/vwsd_{language}.parquet"), language=VWSD_LANGUAGES),
         counts=result("corpora/vwsd/counts.json"),
     log:
         result("logs/vwsd/vwsd.log"),
@@ -227,10 +238,28 @@ rule vwsd:
         mem_mb=2000,
         runtime=10,
     params:
+        sets=[["test", language] for language in VWSD_LANGUAGES],
         missing_pictures=config["corpora"]["vwsd"]["missing_pictures"],
         code=code_of("vwsd"),
     script:
         "../workflow_scripts/vwsd.py"
+
+
+use rule vwsd as vwsd_train with:
+    input:
+        archive=archive("vwsd_train"),
+        pictures=result("corpora/vwsd_train/pictures.parquet"),
+    output:
+        instances=expand(result("corpora/vwsd_train/{split}.parquet"), split=["train", "trial"]),
+        counts=result("corpora/vwsd_train/counts.json"),
+    log:
+        result("logs/vwsd_train/vwsd_train.log"),
+    benchmark:
+        result("benchmarks/vwsd_train/vwsd_train.tsv")
+    params:
+        sets=[["train", "en"], ["trial", "en"]],
+        missing_pictures=config["corpora"]["vwsd"]["missing_pictures"],
+        code=code_of("vwsd"),
 
 
 # Their texts need no pictures, which are hundreds of GB: those are unpacked by a rule of their own.

@@ -105,6 +105,20 @@ def test_the_languages_of_vwsd_are_scored_together_too(copy):
     assert "score" in dry_run(copy, "results/paper/scores/main/seed-42/vwsd.json")
 
 
+def test_the_test_queries_of_vwsd_need_no_training_set_and_the_trial_no_test_set(copy, tmp_path):
+    overlay = {
+        "name": "trial",
+        "corpora": {"visual": {"train": [], "dev": [], "test": ["vwsd_train/trial"]}},
+        "experiments": dict.fromkeys(["main", "lesk", "zero_shot", "first_sense"]),
+    }
+    (tmp_path / "trial.yaml").write_text(yaml.safe_dump(overlay))
+    asked = "results/trial/predictions/random/seed-42/prediction.trial.en.txt"
+    jobs = dry_run(copy, asked, "--configfile", tmp_path / "trial.yaml")
+    assert {"vwsd_train", "vwsd_train_pictures"} <= set(jobs) and not {"vwsd", "vwsd_pictures"} & set(jobs)
+    jobs = dry_run(copy, "results/paper/corpora/vwsd/vwsd_fa.parquet")
+    assert set(jobs) == {"download", "vwsd", "vwsd_pictures"} and jobs["download"] == 2
+
+
 def test_corpora_beside_the_papers_can_be_named(copy, tmp_path):
     overlay = {
         "name": "more",
