@@ -36,8 +36,9 @@ from PIL import Image
 from torch import Tensor
 
 from polclip.encoders.clip import ClipImageEncoder, ClipTextEncoder
-from polclip.encoders.embed import embed_pictures, embed_texts, read_picture
+from polclip.encoders.embed import embed_pictures, embed_texts
 from polclip.model.clip_towers import build_clip
+from polclip.pictures import read_picture
 from polclip.records import Picture, write_records
 
 WIDTH, HEIGHT = 400, 300  # of a picture file

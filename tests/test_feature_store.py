@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from polclip.encoders import embed
-from polclip.encoders.embed import embed_pictures, embed_texts, read_picture
+from polclip.encoders.embed import embed_pictures, embed_texts
 from polclip.encoders.feature_store import FeatureStore, shard_of, shard_writer
 from polclip.encoders.interface import EncodedImages, EncodedTexts
 from polclip.errors import UserError
+from polclip.pictures import read_picture
 from polclip.records import Picture, write_records
 
 
@@ -232,7 +233,7 @@ def test_pictures_that_cannot_be_used_give_a_reason(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(broken)
         assert read_picture(tmp_path / name) == "cannot be decoded"
     assert read_picture(tmp_path / "no.png") == "missing"
-    monkeypatch.setattr(embed, "LARGEST_PIXELS", 1599)
+    monkeypatch.setattr("polclip.pictures.LARGEST_PIXELS", 1599)
     assert read_picture(tmp_path / "good.png") == "too large"
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # the library's own limit
     assert read_picture(tmp_path / "good.png") == "too large"

@@ -29,12 +29,11 @@ from polclip.corpora.image_metadata import read_metadata
 from polclip.corpora.key_files import read_keys
 from polclip.corpora.picture_files import unpack_named
 from polclip.corpora.text_lines import text_lines
-from polclip.encoders import embed
-from polclip.encoders.embed import read_picture
 from polclip.errors import UserError
 from polclip.evaluation.prediction_files import read_predictions
 from polclip.files import read_json
 from polclip.inventory import build_inventory
+from polclip.pictures import read_picture
 from polclip.records import SCHEMAS, TextualInstance, VisualInstance, read_records
 
 
@@ -572,7 +571,7 @@ def test_a_picture_that_may_not_be_read_is_no_broken_one(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(embed.Image, "open", refuse)
+    monkeypatch.setattr("PIL.Image.open", refuse)
     assert read_picture(tmp_path / "p.jpg") == "cannot be read"
 
 

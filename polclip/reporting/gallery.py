@@ -10,9 +10,10 @@ from heapq import nsmallest
 from itertools import zip_longest
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from polclip.files import read_json_lines
+from polclip.pictures import read_picture
 from polclip.records import Picture, TextualInstance, VisualInstance, read_records
 from polclip.reporting.outcomes import Meaning, answered, is_right, reason
 
@@ -101,15 +102,13 @@ def rankings(path: str | Path, wanted: set[str]) -> dict[str, tuple[list[str], l
 
 
 def thumbnail(path: str | Path, pixels: int) -> str | None:
-    """A square picture on white as a data URI (JPEG); None when the file is missing or cannot be read."""
-    try:
-        with Image.open(path) as opened:
-            opened.thumbnail((pixels, pixels))
-            picture = opened.convert("RGBA")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError):
+    """A square picture on white as a data URI (JPEG), as the model sees it; None when the file cannot be used."""
+    picture = read_picture(path)
+    if isinstance(picture, str):
         return None
+    picture.thumbnail((pixels, pixels))
     square = Image.new("RGB", (pixels, pixels), "white")
-    square.paste(picture, ((pixels - picture.width) // 2, (pixels - picture.height) // 2), picture)
+    square.paste(picture, ((pixels - picture.width) // 2, (pixels - picture.height) // 2))
     buffer = io.BytesIO()
     square.save(buffer, "JPEG", quality=82, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
