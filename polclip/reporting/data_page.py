@@ -10,7 +10,7 @@ from markupsafe import Markup
 from polclip.files import write_table, write_text
 from polclip.reporting import figures
 from polclip.reporting.corpus_statistics import CorpusStatistics, mean, quantile
-from polclip.reporting.page import render
+from polclip.reporting.templating import render
 
 # Ranges of the figures: the lower ends, the last one open.
 CANDIDATES = (0, 1, 2, 3, 5, 7, 11, 21)

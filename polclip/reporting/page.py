@@ -1,12 +1,9 @@
 """The report: one self-contained page that shows what was run, what came out, and where it fails."""
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 import yaml
 from markupsafe import Markup
@@ -18,6 +15,7 @@ from polclip.reporting.evidence import examples_and_failures
 from polclip.reporting.inputs import ReportInputs, ReportSettings, run_of
 from polclip.reporting.outcomes import PARTS
 from polclip.reporting.tables import CORPORA_COLUMNS, SCORE_COLUMNS, SIGNIFICANCE_COLUMNS, read_table
+from polclip.reporting.templating import render
 
 NOTES = {
     "main": "the full model, one for both tasks",
@@ -149,48 +147,3 @@ def paired_tests(inputs: ReportInputs) -> dict:
         row | {"verdict": summary.verdict(row), "separable": summary.separable(row)} for row in tests.to_dict("records")
     ]
     return {"tests": rows, "forest": figures.forest(shown) if len(shown) else None}
-
-
-def render(page: Mapping, template: str = "report.html.j2") -> str:
-    """Fill a template; everything but our own style sheet, script and figures is escaped.
-
-    The script's hash stands in the page's content policy: a browser runs nothing else and loads nothing.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("polclip.reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "thousands": lambda number: f"{number:,}",
-        "signed": summary.signed,
-        "duration": duration,
-        "p_value": p_value,
-        "metric": summary.metric_name,
-    }
-    sources = Path(__file__).parent / "templates"
-    script = (sources / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    style = (sources / "report.css").read_text(encoding="utf-8")
-    return environment.get_template(template).render(
-        page, style=Markup(style), script=Markup(script), script_hash=digest
-    )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a reader says them: 4.2 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def p_value(p: float) -> str:
-    """Three decimals, never 0; a dash where there is none."""
-    if pd.isna(p):
-        return "\u2013"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
