@@ -175,7 +175,7 @@ def test_broken_archives_of_xml_are_refused(tmp_path, inventory):
     build_xml(tmp_path, inventory)
     (tmp_path / "out.parquet").unlink()
     for spoil in (lambda path: damaged(path, XML.encode()), cut):
-        with pytest.raises(UserError, match=r"sets.zip is (broken|not a readable zip)"):
+        with pytest.raises(UserError, match=r"sets.zip is broken"):
             unified_wsd.build(spoil(tmp_path / "sets.zip"), "tiny", inventory, tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
 
@@ -262,10 +262,10 @@ def test_broken_archives_of_tag_files_are_refused(tmp_path, inventory):
     with pytest.raises(UserError, match=r"semcor3.0.tar.gz: the tag file br-x01 is there twice"):
         semcor_tags.build(tags_archive(tmp_path, TAGS, TAGS), inventory, out)
     path = tags_archive(tmp_path, TAGS + os.urandom(20_000).decode("latin-1").replace("<", ""))
-    with pytest.raises(UserError, match=r"semcor3.0.tar.gz is not a readable SemCor archive"):
+    with pytest.raises(UserError, match=r"semcor3.0.tar.gz is broken or no zip or tar archive"):
         semcor_tags.build(cut(path), inventory, out)
     path.write_bytes(gzip.compress(b"no tar archive"))
-    with pytest.raises(UserError, match=r"semcor3.0.tar.gz is not a readable SemCor archive"):
+    with pytest.raises(UserError, match=r"semcor3.0.tar.gz is broken or no zip or tar archive"):
         semcor_tags.build(path, inventory, out)
     assert not out.exists()
 
@@ -338,9 +338,9 @@ def test_broken_archives_of_vwsd_are_refused(tmp_path):
     twice = vwsd_archive(tmp_path, **{"b/en.test.data.v2.txt": LINE})
     with pytest.raises(UserError, match=r"holds the data of split test in en twice: en.test.data.txt, b/en"):
         vwsd.read_instances(twice, "test", "en")
-    with pytest.raises(UserError, match=r"vwsd.zip:en.test.data.txt is broken"):
+    with pytest.raises(UserError, match=r"vwsd.zip is broken .*en.test.data.txt"):
         vwsd.read_instances(damaged(vwsd_archive(tmp_path), LINE.encode()), "test", "en")
-    with pytest.raises(UserError, match=r"vwsd.zip is not a readable zip"):
+    with pytest.raises(UserError, match=r"vwsd.zip is broken"):
         vwsd.read_instances(cut(vwsd_archive(tmp_path)), "test", "en")
 
 

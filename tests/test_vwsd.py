@@ -107,7 +107,7 @@ def test_absent_texts_are_refused(tmp_path):
         vwsd.read_instances(path, "trial", "fa")
     with pytest.raises(UserError, match="Allowed: train trial test"):
         vwsd.read_instances(path, "dev", "en")
-    with pytest.raises(UserError, match="not a readable zip"):
+    with pytest.raises(UserError, match="There is no archive"):
         vwsd.read_instances(tmp_path / "none.zip", "test", "en")
 
 

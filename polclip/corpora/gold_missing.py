@@ -15,26 +15,25 @@ REASONS = {
 }
 
 
-def with_reasons(
-    instances: Iterable[TextualInstance], inventory: Inventory, counts: Counter[str]
+def counted(
+    instances: Iterable[TextualInstance], counts: Counter[str], inventory: Inventory | None = None
 ) -> Iterator[TextualInstance]:
-    """The instances as they come; where the gold is not among the candidates, the reason is counted.
+    """The instances as they come, added to `counts`: instances, gold_missing and no_candidates, and the reasons.
 
-    Adds to `counts` the `REASONS` but for no_candidates, which `unified_wsd.count_instance` counts.
+    inventory: WordNet, which tells the reasons but for no_candidates; None for senses of another inventory.
     """
     for instance in instances:
-        reason = why_missing(instance, inventory)
-        if reason and reason != "no_candidates":
-            counts[reason] += 1
+        counts["instances"] += 1
+        missing = set(instance.gold).isdisjoint(instance.candidates)
+        counts["gold_missing"] += missing
+        counts["no_candidates"] += not instance.candidates
+        if missing and instance.candidates and inventory:
+            counts[_why(instance, inventory)] += 1
         yield instance
 
 
-def why_missing(instance: TextualInstance, inventory: Inventory) -> str | None:
-    """The reason why no gold key is a candidate; None where one is. Of several keys the nearest gives the reason."""
-    if not instance.candidates:
-        return "no_candidates"
-    if set(instance.gold) & set(instance.candidates):
-        return None
+def _why(instance: TextualInstance, inventory: Inventory) -> str:
+    """The reason why no gold key is a candidate, of several keys by the nearest."""
     senses = [inventory.sense(key) for key in instance.gold if inventory.has(key)]
     if not senses:
         return "gold_not_in_wordnet"

@@ -6,15 +6,14 @@ A word is an instance when any part of its `wnsn` is a sense number other than 0
 
 import logging
 import re
-import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from polclip.corpora.gold_missing import REASONS, in_words, with_reasons
+from polclip.corpora.gold_missing import REASONS, counted, in_words
 from polclip.corpora.key_files import without_marker
-from polclip.corpora.unified_wsd import COUNTS, count_instance
+from polclip.corpora.unified_wsd import COUNTS
+from polclip.downloads.unpacking import open_members
 from polclip.errors import UserError
 from polclip.files import write_parquet
 from polclip.inventory import Inventory
@@ -37,7 +36,7 @@ def build(archive: str | Path, inventory: Inventory, instances_path: str | Path)
     Raises UserError when the archive is broken or holds no tag file.
     """
     counts = Counter(dict.fromkeys((*COUNTS, *REASONS), 0))
-    instances = with_reasons(_archive_instances(archive, inventory, counts), inventory, counts)
+    instances = counted(_archive_instances(archive, inventory, counts), counts, inventory)
     write_parquet(instances_path, map(vars, instances), SCHEMAS[TextualInstance])
     log.info("SemCor: %s", in_words(counts))
     return dict(counts)
@@ -45,19 +44,14 @@ def build(archive: str | Path, inventory: Inventory, instances_path: str | Path)
 
 def _archive_instances(archive: str | Path, inventory: Inventory, counts: Counter[str]) -> Iterator[TextualInstance]:
     seen: set[str] = set()
-    try:
-        with tarfile.open(archive) as file:
-            for member in file:
-                path = PurePosixPath(member.name)
-                if member.isfile() and path.parent.name == "tagfiles":
-                    if path.name in seen:
-                        raise UserError(f"{archive}: the tag file {path.name} is there twice. Download it again.")
-                    seen.add(path.name)
-                    # Bytes are cut into lines: as letters, 0x85 would end one too.
-                    lines = [line.decode("latin-1") for line in file.extractfile(member).read().splitlines()]
-                    yield from read_instances(lines, path.name, inventory, counts, f"{archive}:{member.name}")
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise UserError(f"{archive} is not a readable SemCor archive ({error}). Download it again.") from error
+    for name, stream in open_members(archive, ["tagfiles/*", "*/tagfiles/*"], missing_ok=True):
+        document = PurePosixPath(name).name
+        if document in seen:
+            raise UserError(f"{archive}: the tag file {document} is there twice. Download it again.")
+        seen.add(document)
+        # Bytes are cut into lines: as letters, 0x85 would end one too.
+        lines = [line.decode("latin-1") for line in stream.read().splitlines()]
+        yield from read_instances(lines, document, inventory, counts, f"{archive}:{name}")
     if not counts["sentences"]:
         raise UserError(f"{archive} holds no SemCor tag file (a folder `tagfiles`). Expected: semcor3.0.tar.gz")
 
@@ -93,7 +87,7 @@ def read_instances(
         if line.startswith("</s>"):
             counts["sentences"] += 1
             for place, (lemma, pos, gold, start, end) in enumerate(tagged):
-                instance = TextualInstance(
+                yield TextualInstance(
                     instance_id=f"{sentence_id}.t{place}",
                     sentence_id=sentence_id,
                     tokens=tokens,
@@ -104,8 +98,6 @@ def read_instances(
                     candidates=inventory.sense_keys(lemma, pos),
                     gold=gold,
                 )
-                count_instance(instance, counts)
-                yield instance
             sentence_id = ""
     if sentence_id or not seen:
         raise UserError(f"{source}:{number}: the tag file ends inside a sentence, or has none. Download it again.")

@@ -5,20 +5,20 @@ An archive holds `NAME.data.xml` and, beside it, `NAME.gold.key.txt` for each of
 """
 
 import logging
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from defusedxml.ElementTree import DefusedXMLParser, iterparse
 
-from polclip.corpora.gold_missing import REASONS, in_words, with_reasons
+from polclip.corpora.gold_missing import REASONS, counted, in_words
 from polclip.corpora.key_files import read_keys
 from polclip.corpora.text_lines import text_lines
+from polclip.downloads.unpacking import file_names, open_members, read_member
 from polclip.errors import UserError
 from polclip.files import write_parquet
 from polclip.inventory import Inventory
@@ -41,36 +41,29 @@ def build(archive: str | Path, name: str, inventory: Inventory, instances_path: 
     instances, with the line where there is one.
     """
     counts = Counter(dict.fromkeys((*COUNTS, *REASONS), 0))
-    with open_set(archive, name) as (xml, gold):
-        instances = read_instances(xml, gold, inventory.sense_keys, f"{archive}:{xml.name}", counts)
-        rows = map(vars, with_reasons(instances, inventory, counts))
-        write_parquet(instances_path, rows, SCHEMAS[TextualInstance])
+    with open_set(archive, name) as (source, xml, gold):
+        instances = counted(read_instances(xml, gold, inventory.sense_keys, source, counts), counts, inventory)
+        write_parquet(instances_path, map(vars, instances), SCHEMAS[TextualInstance])
     log.info("%s: %s", name, in_words(counts))
     return dict(counts)
 
 
 @contextmanager
-def open_set(archive: str | Path, name: str) -> Iterator[tuple[BinaryIO, dict[str, list[str]]]]:
-    """The XML stream (named as its member) and the gold keys of one set, wherever in the zip; errors as in `build`."""
-    try:
-        file = zipfile.ZipFile(archive)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{archive} is not a readable zip archive ({error}). Download it again.") from error
-    with file:
-        stems = [member.removesuffix(".data.xml") for member in file.namelist() if member.endswith(".data.xml")]
-        sets = {PurePosixPath(stem).name: stem for stem in stems}
-        stem = next((sets[found] for found in sets if found.lower() == name.lower()), None)
-        if stem is None:
-            raise UserError(f"{archive} has no set {name!r}. Allowed: {', '.join(sorted(sets)) or 'none'}.")
-        if f"{stem}.gold.key.txt" not in file.namelist():
-            raise UserError(f"{archive} has no gold file {stem}.gold.key.txt. Download it again.")
-        try:
-            keys = f"{archive}:{stem}.gold.key.txt"
-            gold = read_keys(text_lines(file.read(f"{stem}.gold.key.txt"), keys), keys)
-            with file.open(f"{stem}.data.xml") as xml:
-                yield xml, gold
-        except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
-            raise UserError(f"{archive} is broken ({error}). Delete it and download it again.") from error
+def open_set(archive: str | Path, name: str) -> Iterator[tuple[str, BinaryIO, dict[str, list[str]]]]:
+    """Name and stream of the XML of one set, wherever in the archive, and its gold keys; errors as in `build`."""
+    files = file_names(archive)
+    stems = [file.removesuffix(".data.xml") for file in files if file.endswith(".data.xml")]
+    sets = {PurePosixPath(stem).name: stem for stem in stems}
+    stem = next((sets[found] for found in sets if found.lower() == name.lower()), None)
+    if stem is None:
+        raise UserError(f"{archive} has no set {name!r}. Allowed: {', '.join(sorted(sets)) or 'none'}.")
+    keys = f"{stem}.gold.key.txt"
+    if keys not in files:
+        raise UserError(f"{archive} has no gold file {keys}. Download it again.")
+    gold = read_keys(text_lines(read_member(archive, escape(keys)), f"{archive}:{keys}"), f"{archive}:{keys}")
+    with closing(open_members(archive, escape(f"{stem}.data.xml"))) as members:
+        member, xml = next(members)
+        yield f"{archive}:{member}", xml, gold
 
 
 def read_instances(
@@ -106,7 +99,7 @@ def read_instances(
             tokens += words or ["_"]
         for word, start, end in targets:
             lemma, pos = word.get("lemma").lower().replace(" ", "_"), POS[word.get("pos")]
-            instance = TextualInstance(
+            yield TextualInstance(
                 instance_id=word.get("id"),
                 sentence_id=sentence.get("id", ""),
                 tokens=tokens,
@@ -117,8 +110,6 @@ def read_instances(
                 candidates=candidates(lemma, pos),
                 gold=gold[word.get("id")],
             )
-            count_instance(instance, counts)
-            yield instance
     if unseen:
         raise UserError(f"{source}: {len(unseen)} gold lines have no instance in the XML, such as {min(unseen)}.")
 
@@ -136,13 +127,6 @@ def _check(word: Element, where: str, gold: dict[str, list[str]], unseen: set[st
     )  # fmt: skip
     if wrong:
         raise UserError(f"{where}: instance {instance_id!r} {wrong}.")
-
-
-def count_instance(instance: TextualInstance, counts: Counter[str]) -> None:
-    """Add one instance to the counts that `build` returns."""
-    counts["instances"] += 1
-    counts["no_candidates"] += not instance.candidates
-    counts["gold_missing"] += not set(instance.gold) & set(instance.candidates)
 
 
 class _WithLines(TreeBuilder):

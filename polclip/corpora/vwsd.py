@@ -8,14 +8,13 @@ A line is `word<TAB>phrase<TAB>ten image names`; the gold file names one image a
 import logging
 import re
 import shutil
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
+from glob import escape
 from pathlib import Path, PurePosixPath
 
 from polclip.corpora.text_lines import text_lines
-from polclip.downloads.unpacking import open_members
+from polclip.downloads.unpacking import file_names, open_members, read_member
 from polclip.errors import UserError
 from polclip.files import complete_or_absent, write_parquet
 from polclip.records import SCHEMAS, Picture, VisualInstance, write_records
@@ -132,15 +131,14 @@ def _image_name(picture: str) -> str:
 
 def picture_ids(archive: str | Path, split: str) -> set[str]:
     """The ids of the images that lie in a VWSD archive in a folder `{split}_images...`."""
-    with _open(archive) as file:
-        images = (_image_of(split, name) for name in file.namelist())
-        return {picture_id(split, image) for image in images if image}
+    images = (_image_of(split, name) for name in file_names(archive))
+    return {picture_id(split, image) for image in images if image}
 
 
 def _image_of(split: str, member: str) -> str | None:
     """The name of the image that a member of an archive is, or None; `._` files are a Mac's notes on images."""
     path = PurePosixPath(member)
-    inside = path.parent.name.startswith(f"{split}_images") and not member.endswith("/")
+    inside = path.parent.name.startswith(f"{split}_images")
     return path.name if inside and not path.name.startswith(("._", "..")) else None
 
 
@@ -188,13 +186,6 @@ def unpack_pictures(archives: Mapping[str, str | Path], folder: str | Path, tabl
     return dict(counts)
 
 
-def _open(archive: str | Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(archive)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{archive} is not a readable zip archive ({error}). Download it again.") from error
-
-
 def _lines(archive: str | Path, split: str, language: str, kind: str) -> tuple[str, list[str]]:
     """The name and the lines of the file of one language, split and kind (data, gold)."""
     if split not in SPLITS or language not in LANGUAGES:
@@ -203,14 +194,10 @@ def _lines(archive: str | Path, split: str, language: str, kind: str) -> tuple[s
             f"{' '.join(LANGUAGES)} (train and trial in en alone)."
         )
     named = re.compile(rf"{language}\.{split}\.{kind}\b.*\.txt" if split == "test" else rf"{split}\.{kind}\b.*\.txt")
-    with _open(archive) as file:
-        members = [name for name in file.namelist() if named.fullmatch(PurePosixPath(name).name)]
-        if not members or (split != "test" and language != "en"):
-            raise UserError(f"{archive} holds no {kind} of split {split} in {language}.")
-        if len(members) > 1:
-            raise UserError(f"{archive} holds the {kind} of split {split} in {language} twice: {', '.join(members)}.")
-        name = f"{archive}:{members[0]}"
-        try:
-            return name, text_lines(file.read(members[0]), name)
-        except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
-            raise UserError(f"{name} is broken ({error}). Delete the archive and download it again.") from error
+    members = [name for name in file_names(archive) if named.fullmatch(PurePosixPath(name).name)]
+    if not members or (split != "test" and language != "en"):
+        raise UserError(f"{archive} holds no {kind} of split {split} in {language}.")
+    if len(members) > 1:
+        raise UserError(f"{archive} holds the {kind} of split {split} in {language} twice: {', '.join(members)}.")
+    name = f"{archive}:{members[0]}"
+    return name, text_lines(read_member(archive, escape(members[0])), name)

@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 from polclip.babelnet import pos_of
+from polclip.corpora.gold_missing import counted
 from polclip.corpora.unified_wsd import COUNTS, POS, open_set, read_instances
 from polclip.downloads.unpacking import open_members
 from polclip.errors import UserError
@@ -40,11 +41,9 @@ def build(archive: str | Path, split: str, instances_path: str | Path) -> dict[s
     language, name, without = _set_of(split)
     inventory = _inventory(archive, language)
     counts = Counter(dict.fromkeys(COUNTS, 0))
-    with open_set(archive, name) as (xml, gold):
-        found = read_instances(
-            xml, gold, lambda lemma, pos: inventory.get((lemma, pos), []), f"{archive}:{name}", counts, without
-        )
-        write_parquet(instances_path, map(vars, found), SCHEMAS[TextualInstance])
+    with open_set(archive, name) as (source, xml, gold):
+        found = read_instances(xml, gold, lambda lemma, pos: inventory.get((lemma, pos), []), source, counts, without)
+        write_parquet(instances_path, map(vars, counted(found, counts)), SCHEMAS[TextualInstance])
     log.info("%s: %s", split, ", ".join(f"{reason} {count:,}" for reason, count in counts.items()))
     return dict(counts)
 

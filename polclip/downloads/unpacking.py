@@ -54,6 +54,12 @@ def open_members(
         raise UserError(f"{archive} has no member like {wanted}: is it the right archive?")
 
 
+def file_names(archive: str | Path, max_files: int = 10**6) -> list[str]:
+    """The names of an archive's files, in its order; errors as in `open_members`."""
+    with members(Path(archive), max_files) as found:
+        return [member.name for member in found if member.kind == "file"]
+
+
 def read_member(archive: str | Path, pattern: str, *, max_bytes: int = 10**9) -> bytes:
     """The bytes of the one member that matches, at most `max_bytes`; UserError when none does, or more than one."""
     members_found = open_members(archive, pattern, max_bytes=max_bytes, max_total_bytes=max_bytes)
