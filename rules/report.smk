@@ -1,19 +1,45 @@
 # Tables, what it cost, what it came from, and the page.
 
 
+# What the corpora hold: needs no model, so that it can be looked at before one is trained.
+rule data_page:
+    input:
+        **INVENTORY,
+        **{
+            f"{task}_{side}": instance_files(task, side)
+            for task in ("textual", "visual")
+            for side in ("train", "dev", "test")
+        },
+        pictures=[picture_table(style) for style in PICTURE_SETS],
+    output:
+        page=report(result("report/data.html"), caption="report/data_page.rst"),
+        table=report(result("tables/statistics.tsv"), caption="report/data_page.rst"),
+        corpora=report(result("tables/corpora.tsv"), caption="report/corpora.rst"),
+    log:
+        result("logs/data_page/data_page.log"),
+    benchmark:
+        result("benchmarks/data_page/data_page.tsv")
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=15,
+    params:
+        name=config["name"],
+        code=code_of("data_page"),
+    script:
+        "../workflow_scripts/data_page.py"
+
+
 rule tables:
     input:
         scores=score_files(),
         predictions=prediction_files(),
         instances=TEST_FILES,
-        corpora=[
-            *instance_files("textual", "train", "dev", "test"),
-            *instance_files("visual", "train", "dev", "test"),
-        ],
     output:
         scores=report(result("tables/scores.tsv"), caption="report/scores.rst"),
         significance=report(result("tables/significance.tsv"), caption="report/significance.rst"),
-        corpora=report(result("tables/corpora.tsv"), caption="report/corpora.rst"),
     log:
         result("logs/tables/tables.log"),
     benchmark:
@@ -37,7 +63,7 @@ rule tables:
 # The benchmark files of all jobs are beside the outputs and not among them: the tables stand for all that ran.
 rule costs:
     input:
-        tables=rules.tables.output,
+        tables=[*rules.tables.output, *rules.data_page.output],
         paid=definition_costs(),
     output:
         costs=report(result("costs.json"), caption="report/costs.rst"),
@@ -94,7 +120,7 @@ rule report:
         **INVENTORY,
         scores=rules.tables.output.scores,
         significance=rules.tables.output.significance,
-        corpora=rules.tables.output.corpora,
+        corpora=rules.data_page.output.corpora,
         costs=rules.costs.output.costs,
         provenance=rules.provenance.output.provenance,
         metrics=trained_files("metrics.jsonl"),
@@ -121,36 +147,6 @@ rule report:
         code=code_of("report"),
     script:
         "../workflow_scripts/report.py"
-
-
-# What the corpora hold: needs no model, so that it can be looked at before one is trained.
-rule data_page:
-    input:
-        **INVENTORY,
-        **{
-            f"{task}_{side}": instance_files(task, side)
-            for task in ("textual", "visual")
-            for side in ("train", "dev", "test")
-        },
-        pictures=[picture_table(style) for style in PICTURE_SETS],
-    output:
-        page=report(result("report/data.html"), caption="report/data_page.rst"),
-        table=report(result("tables/statistics.tsv"), caption="report/data_page.rst"),
-    log:
-        result("logs/data_page/data_page.log"),
-    benchmark:
-        result("benchmarks/data_page/data_page.tsv")
-    conda:
-        "../environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=15,
-    params:
-        name=config["name"],
-        code=code_of("data_page"),
-    script:
-        "../workflow_scripts/data_page.py"
 
 
 # What each part is worth: every experiment and every ablation beside main.

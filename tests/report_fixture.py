@@ -7,10 +7,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from polclip.files import write_json, write_json_lines
+from polclip.files import write_json, write_json_lines, write_table
+from polclip.inventory import Inventory
 from polclip.records import Picture, Sense, Synset, TextualInstance, VisualInstance, write_records
+from polclip.reporting.corpus_statistics import corpus_statistics
+from polclip.reporting.data_page import corpora_table
 from polclip.reporting.inputs import ReportInputs
-from polclip.reporting.tables import SIGNIFICANCE_COLUMNS, write_corpora, write_scores
+from polclip.reporting.tables import SIGNIFICANCE_COLUMNS, write_scores
 
 SEEDS = (1, 2, 3)
 SKILL = {"main": 0.8, "text_only": 0.65, "no_fusion": 0.78, "zero_shot": 0.45, "random": 0.2}
@@ -188,7 +191,14 @@ def build(root: Path, count: int = 40, textual_only: bool = False) -> ReportInpu
     if by_style:
         learned.append(root / "corpora" / "pictures" / "train.parquet")
         write_records(learned[-1], Picture, by_style["game-icons"])
-    write_corpora([*learned, *paths.values()], root / "corpora.tsv")
+    by_task = {task: [paths[name] for name in paths if BENCHMARKS[name] == task] for task in ("textual", "visual")}
+    statistics = corpus_statistics(
+        {"train": [train], "test": by_task["textual"]},
+        {"train": learned[1:], "dev": [], "test": by_task["visual"]},
+        [],
+        Inventory.read(root / "senses.parquet", root / "synsets.parquet"),
+    )
+    write_table(root / "corpora.tsv", corpora_table(statistics))
     significance(root / "significance.tsv", list(instances))
     write_json(root / "costs.json", COSTS)
     write_json(root / "provenance.json", PROVENANCE)

@@ -67,7 +67,7 @@ def test_pictures_are_unpacked_and_tied_to_synsets(tmp_path):
         "synsets": 2,
         "pictures_of_unmapped_ids": 1,
         "pictures_of_one_name": 1,
-        "files_without_id": 3,
+        "pictures_without_id": 1,
     }
     assert {picture.dataset for picture in pictures.values()} == {"babelpic"}
 

@@ -6,7 +6,7 @@ import pytest
 from tiny_wordnet import tiny_inventory
 
 from polclip.records import Picture, TextualInstance, VisualInstance, write_records
-from polclip.reporting.corpus_statistics import corpus_statistics, mean, quantile
+from polclip.reporting.corpus_statistics import CORPORA_COLUMNS, corpus_statistics, mean, quantile
 from polclip.reporting.data_page import in_ranges, statistics_table, write_data_page
 
 ANIMAL, CLUB = "bat%1:05:00::", "bat%1:06:00::"
@@ -32,7 +32,10 @@ def statistics(tmp_path):
         Picture(f"p:{k}", f"{k}.png", "p", "p", str(k), synset_id, "p")
         for k, synset_id in enumerate([animal, animal, animal, None])
     ]
-    queries = [VisualInstance("q", "it", "bat", "bat mammal", ["p:0", "p:9"], "p:0", rivals=["p:9"])]
+    queries = [
+        VisualInstance("q", "it", "bat", "bat mammal", ["p:0", "p:9"], "p:0", rivals=["p:9"]),
+        VisualInstance("r", "it", "bat", "bat mammal", ["p:0", "p:1"], "p:7"),
+    ]
     for kind, name, records in (
         (TextualInstance, "text/train", train),
         (TextualInstance, "text/test", test),
@@ -64,7 +67,8 @@ def test_what_training_meets_is_told_by_word_by_sense_and_by_picture(statistics)
 
 def test_queries_and_pictures_are_counted(statistics):
     (queries,) = statistics.visual
-    assert (queries.languages, queries.pictures, queries.missing, queries.with_rivals) == ({"it": 1}, 2, 1, 1)
+    assert (queries.languages, queries.pictures, queries.missing, queries.with_rivals) == ({"it": 2}, 3, 1, 1)
+    assert (queries.instances, queries.lengths, queries.gold_missing) == (2, {2: 1}, 1)
     (pictures,) = statistics.pictures
     assert (pictures.pictures, pictures.synsets, pictures.of_no_sense, pictures.per_sense) == (4, 1, 1, {3: 1})
 
@@ -77,7 +81,8 @@ def test_ranges_hold_everything_from_their_lower_end_on():
 
 
 def test_page_and_table_show_the_same_numbers(statistics, tmp_path):
-    write_data_page("tiny <run>", statistics, tmp_path / "data.html", tmp_path / "statistics.tsv")
+    files = [tmp_path / name for name in ("data.html", "statistics.tsv", "corpora.tsv")]
+    write_data_page("tiny <run>", statistics, *files)
     page = (tmp_path / "data.html").read_text(encoding="utf-8")
     assert "tiny &lt;run&gt;" in page and "<script" not in page
     assert page.count("<svg") == 6  # candidates and lengths of two files, phrases, pictures of a sense
@@ -87,4 +92,11 @@ def test_page_and_table_show_the_same_numbers(statistics, tmp_path):
     assert values["text", "test", "lemma_seen"] == 3 and values["text", "test", "pos_n"] == 4
     assert values["text", "test", "candidates_mean"] == 1.5 and values["text", "test", "candidates_max"] == 2
     assert values["inventory", "all", "in_both"] == 1
-    assert (tmp_path / "statistics.tsv").read_text(encoding="utf-8").count("\n") == len(table) + 1
+    assert files[1].read_text(encoding="utf-8").count("\n") == len(table) + 1
+    assert files[2].read_text(encoding="utf-8").splitlines() == [
+        "\t".join(CORPORA_COLUMNS),
+        "text\ttrain\t1\t2\t2.0\t0\t0",
+        "text\ttest\t3\t4\t1.5\t1\t0",
+        "set\tpictures\t0\t0\t0.0\t0\t4",
+        "visual\tvisual_it\t1\t2\t2.0\t1\t3",
+    ]

@@ -10,23 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from download_server import BODY, Answer, dataset, fetch_quickly, serving, sha256_of, zip_of
+from download_server import BODY, Answer, dataset, fetch_quickly, sha256_of, zip_of
 
 from polclip.downloads import disk
 from polclip.downloads.manifest import ByHand, Http
 from polclip.errors import UserError
-
-
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def destination(tmp_path):
-    return tmp_path / "resources" / "archives" / "bats.zip"
-
 
 # ---- http
 

@@ -1,7 +1,7 @@
 """Google Drive: the page before a large file, and the pages instead of one, as a server on the loopback gives them."""
 
 import pytest
-from download_server import BODY, Answer, dataset, fetch_quickly, serving, sha256_of
+from download_server import BODY, Answer, dataset, fetch_quickly, sha256_of
 
 from polclip.downloads import drive
 from polclip.downloads.manifest import Http
@@ -32,17 +32,6 @@ def scan_page(action: str, visit: str) -> Answer:
         f'value="{visit}"></form><input type="hidden" name="after" value="no"></body></html>'
     )
     return Answer(headers=HTML, body=text.encode())
-
-
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def destination(tmp_path):
-    return tmp_path / "resources" / "archives" / "bats.zip"
 
 
 def bats(server, **changes):

@@ -12,24 +12,13 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from download_server import BODY, Answer, dataset, fetch_quickly, serving, sha256_of, zip_of
+from download_server import BODY, Answer, dataset, fetch_quickly, sha256_of, zip_of
 
 from polclip.downloads import web
 from polclip.downloads.manifest import Http
 from polclip.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def destination(tmp_path):
-    return tmp_path / "resources" / "archives" / "bats.zip"
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from polclip.encoders import embed
 from polclip.encoders.embed import embed_pictures, embed_texts
 from polclip.encoders.feature_store import FeatureStore, shard_of, shard_writer
 from polclip.encoders.interface import EncodedImages, EncodedTexts
@@ -273,9 +272,9 @@ def test_pictures_for_which_the_disk_has_no_room_are_refused_beforehand(tmp_path
     Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
     table = listed(tmp_path, ["good.png"] * 100)
     sizes = iter([1199, 1200])  # 100 pictures of 12 bytes
-    monkeypatch.setattr(embed.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(sizes)))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=next(sizes)))
     given = (table, ColourEncoder(), tmp_path / "new" / "out", tmp_path / "skipped.json", 50)
-    with pytest.raises(UserError, match=r"100 pictures need .* are free"):
+    with pytest.raises(UserError, match=r"100 pictures .* needs 1.2 kB and .* has 1.2 kB free"):
         embed_pictures(*given)
     assert not (tmp_path / "new").exists()
     assert embed_pictures(*given) == 100

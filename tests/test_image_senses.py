@@ -62,7 +62,7 @@ def _build(folder, rows, corpus="image_semcor", pictures=PICTURES):
     archive = _zip(folder / "images.zip", pictures)
     outputs |= {"pictures": folder / "out" / "pictures.parquet", "folder": folder / "out" / "files"}
     of_pictures = (outputs["folder"], outputs["pictures"], folder / "skipped.json", corpus)
-    image_senses.unpack_pictures(outputs["shown"], archive, *of_pictures)
+    image_senses.build_pictures(outputs["shown"], archive, *of_pictures)
     return outputs, read_json(folder / "counts.json") | read_json(folder / "skipped.json")
 
 

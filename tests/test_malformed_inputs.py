@@ -27,7 +27,7 @@ from polclip.cli import app
 from polclip.corpora import image_senses, semcor_tags, unified_wsd, vwsd
 from polclip.corpora.image_metadata import read_metadata
 from polclip.corpora.key_files import read_keys
-from polclip.corpora.picture_files import unpack_named
+from polclip.corpora.picture_files import unpack_pictures
 from polclip.corpora.text_lines import text_lines
 from polclip.errors import UserError
 from polclip.evaluation.prediction_files import read_predictions
@@ -405,7 +405,7 @@ def build_rows(folder, *rows):
     image_senses.build(tiny_inventory(folder), *files, "image_semcor")
     unpacked = folder / "out" / "files"
     of_pictures = (unpacked, folder / "out" / "pictures.parquet", folder / "skipped.json")
-    image_senses.unpack_pictures(outputs["shown"], images, *of_pictures, "image_semcor")
+    image_senses.build_pictures(outputs["shown"], images, *of_pictures, "image_semcor")
     return read_json(folder / "counts.json"), list(read_records(outputs["train"], TextualInstance)), unpacked
 
 
@@ -465,14 +465,14 @@ def pictures_archive(path, **kinds):
 
 def test_what_is_no_picture_in_an_archive_is_left_there(tmp_path):
     archive = pictures_archive(tmp_path / "a.tar", folder=tarfile.DIRTYPE, p=tarfile.REGTYPE)
-    assert unpack_named(archive, {"folder.jpg", "p.jpg", "..", ""}, tmp_path / "out") == {"p.jpg": "p.jpg"}
+    assert unpack_pictures(archive, tmp_path / "out", str, str) == ({"p.jpg": "p.jpg"}, 0)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["p.jpg"]
 
 
 def test_a_link_among_pictures_is_refused(tmp_path):
     archive = pictures_archive(tmp_path / "a.tar", p=tarfile.REGTYPE, link=tarfile.SYMTYPE)
     with pytest.raises(UserError, match=r"a.tar: link.jpg is a link"):
-        unpack_named(archive, {"link.jpg", "p.jpg"}, tmp_path / "out")
+        unpack_pictures(archive, tmp_path / "out", str, str)
     assert not (tmp_path / "out").exists()
 
 
@@ -480,7 +480,7 @@ def test_broken_archives_of_pictures_are_refused_and_leave_nothing(tmp_path):
     picture = os.urandom(5000)
     archive = zipped(tmp_path / "a.zip", {"test_images/a.jpg": picture})
     with pytest.raises(UserError, match=r"a.zip is broken"):
-        unpack_named(cut(archive), {"a.jpg"}, tmp_path / "out")
+        unpack_pictures(cut(archive), tmp_path / "out", str, str)
     with pytest.raises(UserError, match=r"a.zip is broken"):
         vwsd.unpack_pictures({"test": archive}, tmp_path / "out", tmp_path / "t.parquet")
     assert not (tmp_path / "out").exists() and not (tmp_path / "t.parquet").exists()

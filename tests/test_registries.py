@@ -18,11 +18,6 @@ from polclip.errors import UserError
 
 
 @pytest.fixture
-def destination(tmp_path):
-    return tmp_path / "resources" / "archives" / "bats.zip"
-
-
-@pytest.fixture
 def index(tmp_path, monkeypatch):
     """A folder that pip takes for its package index."""
     folder = tmp_path / "index"

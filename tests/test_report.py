@@ -23,7 +23,7 @@ from polclip.reporting.inputs import ReportInputs, ReportSettings
 from polclip.reporting.outcomes import wilson
 from polclip.reporting.page import write_report
 from polclip.reporting.summary import headline, score_table, verdict
-from polclip.reporting.tables import count_corpus, score_rows, write_scores, write_significance
+from polclip.reporting.tables import score_rows, write_scores, write_significance
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "line", "path", "use"}
 
@@ -431,21 +431,6 @@ def test_the_main_experiment_is_tested_against_the_others(run, tmp_path):
     for _, test in tests[tests["benchmark"] == "hard"].iterrows():
         a, b = (means[test[side], "hard", test["metric"]] for side in ("experiment_a", "experiment_b"))
         assert test["difference"] == pytest.approx(a - b, abs=1e-3)
-
-
-def test_a_corpus_is_counted(tmp_path, run):
-    instances = [
-        VisualInstance("1", "en", "bat", "bat animal", ["a", "b"], "a"),
-        VisualInstance("2", "en", "bat", "bat animal", ["b", "c"], "x"),
-    ]
-    write_records(tmp_path / "v.parquet", VisualInstance, instances)
-    assert count_corpus(tmp_path / "v.parquet") == {
-        "sentences": 1, "instances": 2, "candidates_mean": 2.0, "gold_missing": 1, "images": 3,
-    }  # fmt: skip
-    textual = count_corpus(run[1].instances["wordnet_examples"])
-    assert textual["instances"] == 40 and textual["images"] == textual["gold_missing"] == 0
-    pictures = count_corpus(run[1].pictures[0])
-    assert pictures["images"] == len(SENSES) and pictures["instances"] == 0
 
 
 def test_costs_are_summed_by_rule(tmp_path):

@@ -210,7 +210,7 @@ def test_an_unknown_set_and_a_broken_zip_are_refused(inventory, tmp_path):
     with pytest.raises(UserError, match=r"no set 'ALL'. Allowed: tiny"):
         unified_wsd.build(_set(tmp_path), "ALL", inventory, tmp_path / "out.parquet")
     (tmp_path / "broken.zip").write_text("<html>")
-    with pytest.raises(UserError, match="broken.zip is broken or no zip"):
+    with pytest.raises(UserError, match=r"broken.zip is broken or no zip"):
         unified_wsd.build(tmp_path / "broken.zip", "ALL", inventory, tmp_path / "out.parquet")
 
 
@@ -264,7 +264,7 @@ def test_an_archive_without_tag_files_is_refused(inventory, tmp_path):
     with pytest.raises(UserError, match="no SemCor tag file"):
         semcor_tags.build(_semcor(tmp_path, "readme/br-x01"), inventory, tmp_path / "out.parquet")
     (tmp_path / "broken.tar.gz").write_bytes(b"\x1f\x8bnothing")
-    with pytest.raises(UserError, match="broken.tar.gz is broken or no zip or tar"):
+    with pytest.raises(UserError, match=r"broken.tar.gz is broken or no zip or tar"):
         semcor_tags.build(tmp_path / "broken.tar.gz", inventory, tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
 

@@ -33,7 +33,8 @@ from tiny_project import (
 
 from polclip.files import read_json, read_json_lines
 from polclip.records import Picture, Sense, TextualInstance, VisualInstance, read_records
-from polclip.reporting.tables import CORPORA_COLUMNS, SCORE_COLUMNS, SIGNIFICANCE_COLUMNS
+from polclip.reporting.corpus_statistics import CORPORA_COLUMNS
+from polclip.reporting.tables import SCORE_COLUMNS, SIGNIFICANCE_COLUMNS
 
 AFTER_SCORING = {"tables", "costs", "provenance", "report", "all"}
 BENCHMARKS = {

@@ -13,4 +13,5 @@ with rule_log(snakemake):
     statistics = corpus_statistics(
         textual, visual, given.get("pictures", []), Inventory.read(given.senses, given.synsets)
     )
-    write_data_page(snakemake.params.name, statistics, snakemake.output.page, snakemake.output.table)
+    output = snakemake.output
+    write_data_page(snakemake.params.name, statistics, output.page, output.table, output.corpora)

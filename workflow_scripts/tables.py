@@ -1,6 +1,6 @@
-"""Gather the scores, test the parts against each other, count the corpora."""
+"""Gather the scores, and test the parts against each other."""
 
-from polclip.reporting.tables import write_corpora, write_scores, write_significance
+from polclip.reporting.tables import write_scores, write_significance
 from polclip.rule_log import rule_log
 
 with rule_log(snakemake):
@@ -10,4 +10,3 @@ with rule_log(snakemake):
     write_significance(
         given.predictions, instances, settings.main, output.significance, settings.resamples, settings.seed
     )
-    write_corpora(given.corpora, output.corpora)

@@ -13,13 +13,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polclip.corpora.image_metadata import ImageSenses, read_metadata
-from polclip.corpora.picture_files import unpack_named
+from polclip.corpora.picture_files import photographs, unpack_pictures
 from polclip.corpora.words import base_forms, find_lemma
 from polclip.errors import UserError
 from polclip.files import write_json, write_parquet
@@ -86,7 +86,7 @@ def build(
     log.info("%s: %s", corpus, ", ".join(f"{reason} {count:,}" for reason, count in number.items()))
 
 
-def unpack_pictures(
+def build_pictures(
     shown: str | Path, images: str | Path, folder: str | Path, table: str | Path, skipped: str | Path, corpus: str
 ) -> None:
     """Unpack the pictures that `build` found a sense for into `folder`, and write their records (Parquet of Picture).
@@ -97,24 +97,16 @@ def unpack_pictures(
     _check_name(corpus)
     rows = pq.read_table(shown)
     synset_of = dict(zip(rows["name"].to_pylist(), rows["synset_id"].to_pylist(), strict=True))
-    files = unpack_named(images, synset_of.keys(), folder)
-    if synset_of and not files:
-        raise UserError(
-            f"{images}: none of the {len(synset_of):,} pictures of {corpus} is in it. Is it the right archive?"
-        )
-    pictures = (
-        Picture(
-            picture_id=f"{corpus}:{name}",
-            path=str(Path(folder) / files[name]),
-            style="photograph",
-            family="photograph",
-            name=name,
-            synset_id=synset_of[name],
-            dataset=_DATASETS[corpus],
-        )
-        for name in sorted(files)
+    # The public lists name the feature files of pictures in places.
+    stems = {PurePosixPath(name).stem: name for name in synset_of if name.endswith(".pkl")}
+    none = f"{images}: none of the {len(synset_of):,} pictures of {corpus} is in it. Is it the right archive?"
+    files, _ = unpack_pictures(
+        images,
+        folder,
+        lambda file: file if file in synset_of else stems.get(PurePosixPath(file).stem),
+        lambda: none if synset_of else "",
     )
-    write_records(table, Picture, pictures)
+    write_records(table, Picture, photographs(corpus, _DATASETS[corpus], folder, files, synset_of))
     missing = len(synset_of) - len(files)
     write_json(skipped, {"missing": missing} if missing else {})
     log.info("%s: %d pictures, %d missing", corpus, len(files), missing)

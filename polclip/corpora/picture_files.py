@@ -1,43 +1,64 @@
-"""Pictures taken out of an archive by their names, into one folder."""
+"""Pictures taken out of an archive, into one folder, and their records."""
 
 import logging
 import shutil
-from collections.abc import Set
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from polclip.corpora.image_metadata import file_name
 from polclip.downloads.unpacking import open_members
+from polclip.errors import UserError
 from polclip.files import complete_or_absent
+from polclip.records import Picture
 
 log = logging.getLogger(__name__)
-SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 # Of a picture and of all; the largest set of the paper has 181,123 pictures in 195 GB.
 _LIMITS = {"max_bytes": 10**9, "max_files": 10**6, "max_total_bytes": 10**12}
 
 
-def unpack_named(archive: str | Path, names: Set[str], folder: str | Path) -> dict[str, str]:
-    """Unpack the pictures of these names into `folder`, flat; give name -> file name there of those found.
+def unpack_pictures(
+    archive: str | Path, folder: str | Path, name_of: Callable[[str], str | None], refusal: Callable[[], str]
+) -> tuple[dict[str, str], int]:
+    """Unpack pictures into `folder`, flat; give name -> file name there, and how many came under a name once more.
 
-    The folders inside the archive do not matter; of two pictures of one name the first is taken. Nothing but files
-    with a picture's suffix is taken. A name that ends in .pkl stands for the picture of the same stem: the public
-    lists name the feature files of pictures in places. Raises UserError when the archive is missing or broken.
+    name_of: under which name the file of a picture is asked for; None: it is not. The folders inside the archive do not
+    matter; of two pictures of one name the first is taken. Nothing but files with a picture's suffix is taken.
+    refusal: why an archive that has none of them is refused; "" where it may have none. Raises UserError for that, and
+    when the archive is missing or broken; then there is no folder.
     """
-    stems = {PurePosixPath(name).stem: name for name in names if name.endswith(".pkl")}
     found: dict[str, str] = {}
-    twice = 0
+    again = 0
     with complete_or_absent(folder) as temporary:
         temporary.mkdir()
         for member, stream in open_members(archive, "*", **_LIMITS, missing_ok=True):
             file = file_name(member)
-            path = PurePosixPath(file)
-            name = file if file in names else stems.get(path.stem)
-            if name is None or path.suffix.lower() not in SUFFIXES:
+            name = name_of(file) if PurePosixPath(file).suffix.lower() in _SUFFIXES else None
+            if name is None:
                 continue
             if name in found:
-                twice += 1
+                again += 1
                 continue
             with open(temporary / file, "wb") as target:
                 shutil.copyfileobj(stream, target)
             found[name] = file
-    log.info("%s: %d of %d pictures found, %d of a name that was there before", archive, len(found), len(names), twice)
-    return found
+        if not found and (why := refusal()):
+            raise UserError(why)
+    log.info("%s: %d pictures found, %d of a name that was there before", archive, len(found), again)
+    return found, again
+
+
+def photographs(
+    corpus: str, dataset: str, folder: str | Path, files: Mapping[str, str], synset_of: Mapping[str, str]
+) -> Iterator[Picture]:
+    """The records of unpacked pictures. files: name -> file in `folder`; synset_of: name -> what it shows."""
+    for name in sorted(files):
+        yield Picture(
+            picture_id=f"{corpus}:{name}",
+            path=str(Path(folder) / files[name]),
+            style="photograph",
+            family="photograph",
+            name=name,
+            synset_id=synset_of[name],
+            dataset=dataset,
+        )

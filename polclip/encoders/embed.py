@@ -1,7 +1,6 @@
 """The embedding step: frozen towers run once over each distinct text and picture."""
 
 import logging
-import shutil
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from polclip.downloads.disk import amount, check_space
 from polclip.downloads.unpacking import unpack
 from polclip.encoders.feature_store import ShardWriter, shard_of, shard_writer
 from polclip.encoders.interface import EncodedImages, ImageEncoder, TextEncoder
@@ -120,11 +120,6 @@ def embed_texts(
     return len(table)
 
 
-def _existing(path: str | Path) -> Path:
-    """The nearest folder above a path that is there already."""
-    return next(parent for parent in Path(path).absolute().parents if parent.exists())
-
-
 class _PictureFiles(Dataset):
     """Pictures read and prepared, or the reason why one cannot be used."""
 
@@ -181,13 +176,9 @@ def embed_pictures(
         collate_fn=_some_good,
         pin_memory=torch.cuda.is_available(),
     )
-    needed, free = len(items) * encoder.bytes_per_picture / 1e9, shutil.disk_usage(_existing(folder)).free / 1e9
-    tqdm.write(f"{len(items):,} pictures need {needed:.2f} GB of disk; {free:.1f} GB are free.")
-    if needed > free:
-        raise UserError(
-            f"{folder}: {len(items):,} pictures need {needed:.1f} GB and {free:.1f} GB are free. Free some space, or "
-            "keep fewer tokens of each (encoder.grid: 4)."
-        )
+    needed = len(items) * encoder.bytes_per_picture
+    tqdm.write(f"{len(items):,} pictures need {amount(needed)} of disk.")
+    check_space(Path(folder), needed, f"Embedding {len(items):,} pictures (encoder.grid: 4 keeps fewer tokens of each)")
     progress = tqdm(total=len(items), desc=f"embed {Path(pictures).stem}", unit="picture", mininterval=5)
     # Batches are copied and written while later ones are encoded: a GPU always has one waiting.
     with shard_writer(folder, described) as writer, ThreadPoolExecutor(1) as beside:

@@ -9,6 +9,8 @@ from polclip.evaluation.subsets import TrainingSenses, read_training_senses
 from polclip.inventory import POS_NAMES, Inventory
 from polclip.records import Picture, TextualInstance, VisualInstance, read_records
 
+CORPORA_COLUMNS = ["corpus", "split", "sentences", "instances", "candidates_mean", "gold_missing", "images"]
+
 
 @dataclass
 class TextualStatistics:
@@ -37,7 +39,7 @@ class TextualStatistics:
 
 @dataclass
 class VisualStatistics:
-    """One file of visual instances. `lengths` are the words of each phrase; missing: pictures that are not at hand."""
+    """One file of visual instances. `lengths` are the words of each distinct phrase; missing: not at hand."""
 
     corpus: str
     split: str
@@ -47,6 +49,7 @@ class VisualStatistics:
     languages: Counter[str] = field(default_factory=Counter)
     candidates: Counter[int] = field(default_factory=Counter)
     lengths: Counter[int] = field(default_factory=Counter)
+    gold_missing: int = 0
     pictures: int = 0
     missing: int = 0
     with_rivals: int = 0
@@ -155,15 +158,18 @@ def _visual(path: str | Path, side: str, at_hand: set[str]) -> VisualStatistics:
     path = Path(path)
     found = VisualStatistics(path.parent.name, path.stem, side)
     words: set[str] = set()
+    phrases: set[str] = set()
     pictures: set[str] = set()
     for instance in read_records(path, VisualInstance):
         found.instances += 1
         found.languages[instance.language] += 1
         found.candidates[len(instance.candidates)] += 1
-        found.lengths[len(instance.phrase.split())] += 1
+        found.gold_missing += instance.gold not in instance.candidates
         found.with_rivals += bool(instance.rivals)
         words.add(instance.word)
+        phrases.add(instance.phrase)
         pictures.update(instance.candidates)
+    found.lengths = Counter(len(phrase.split()) for phrase in phrases)
     found.words, found.pictures, found.missing = len(words), len(pictures), len(pictures - at_hand)
     return found
 

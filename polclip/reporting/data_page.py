@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from polclip.files import write_table, write_text
 from polclip.reporting import figures
-from polclip.reporting.corpus_statistics import CorpusStatistics, mean, quantile
+from polclip.reporting.corpus_statistics import CORPORA_COLUMNS, CorpusStatistics, mean, quantile
 from polclip.reporting.templating import render
 
 # Ranges of the figures: the lower ends, the last one open.
@@ -20,8 +20,10 @@ PICTURES = (1, 2, 3, 5, 10, 20, 50)
 PARTS = {"all": "all", "n": "nouns", "v": "verbs", "a": "adjectives", "r": "adverbs"}
 
 
-def write_data_page(name: str, statistics: CorpusStatistics, page: str | Path, table: str | Path) -> None:
-    """Write the page, self-contained, and its figures in figures as a table: corpus, split, statistic, value."""
+def write_data_page(
+    name: str, statistics: CorpusStatistics, page: str | Path, table: str | Path, corpora: str | Path
+) -> None:
+    """Write the page, self-contained, its numbers as a table (corpus, split, statistic, value), and `corpora_table`."""
     write_text(
         page,
         render(
@@ -37,6 +39,7 @@ def write_data_page(name: str, statistics: CorpusStatistics, page: str | Path, t
         ),
     )
     write_table(table, statistics_table(statistics))
+    write_table(corpora, corpora_table(statistics))
 
 
 def panels(statistics: CorpusStatistics) -> dict[str, list[Markup]]:
@@ -65,6 +68,23 @@ def in_ranges(distribution: Counter[int], lower: Sequence[int]) -> dict[str, flo
         label = f"{start}+" if end is None else str(start) if start == end else f"{start}\u2013{end}"
         shares[label] = 100 * inside / max(1, distribution.total())
     return shares
+
+
+def corpora_table(statistics: CorpusStatistics) -> pd.DataFrame:
+    """A row a corpus and split, of the columns `CORPORA_COLUMNS`: sentences or phrases, and what it holds of each."""
+    rows = [
+        (row.corpus, row.split, row.lengths.total(), row.instances, round(mean(row.candidates), 2), row.gold_missing, 0)
+        for row in statistics.textual
+    ]
+    rows += [(row.corpus, row.split, 0, 0, 0.0, 0, row.pictures) for row in statistics.pictures]
+    rows += [
+        (
+            *(row.corpus, row.split, row.lengths.total(), row.instances, round(mean(row.candidates), 2)),
+            *(row.gold_missing, row.pictures),
+        )
+        for row in statistics.visual
+    ]
+    return pd.DataFrame(rows, columns=CORPORA_COLUMNS)
 
 
 def statistics_table(statistics: CorpusStatistics) -> pd.DataFrame:

@@ -11,10 +11,11 @@ from markupsafe import Markup
 from polclip.errors import UserError
 from polclip.files import read_json, read_json_lines, write_text
 from polclip.reporting import figures, summary
+from polclip.reporting.corpus_statistics import CORPORA_COLUMNS
 from polclip.reporting.evidence import examples_and_failures
 from polclip.reporting.inputs import ReportInputs, ReportSettings, run_of
 from polclip.reporting.outcomes import PARTS
-from polclip.reporting.tables import CORPORA_COLUMNS, SCORE_COLUMNS, SIGNIFICANCE_COLUMNS, read_table
+from polclip.reporting.tables import SCORE_COLUMNS, SIGNIFICANCE_COLUMNS, read_table
 from polclip.reporting.templating import render
 
 NOTES = {

@@ -1,4 +1,4 @@
-"""The tables of a run: all scores in one file, the paired tests, and what the corpora hold."""
+"""The tables of a run: all scores in one file, the paired tests, and what each part is worth."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 from polclip.errors import UserError
 from polclip.evaluation.scores import compare_experiments
 from polclip.files import read_json, write_table
-from polclip.records import Picture, TextualInstance, VisualInstance, read_records
 from polclip.reporting.inputs import run_of
 
 SCORE_COLUMNS = [
@@ -29,7 +28,6 @@ SIGNIFICANCE_COLUMNS = [
     *("p_bootstrap", "p_mcnemar", "n"),
 ]
 ABLATION_COLUMNS = ["experiment", "benchmark", "metric", "seeds", "value", "spread", "difference"]
-CORPORA_COLUMNS = ["corpus", "split", "sentences", "instances", "candidates_mean", "gold_missing", "images"]
 
 
 def score_rows(path: str | Path) -> Iterator[dict]:
@@ -106,45 +104,6 @@ def write_significance(
 def is_visual(path: str | Path) -> bool:
     """Whether a Parquet file holds visual instances (else textual ones), told by its columns."""
     return "phrase" in pq.read_schema(path).names
-
-
-def count_corpus(path: str | Path) -> dict[str, object]:
-    """What one file of instances, or of pictures to train on, holds; read a batch at a time.
-
-    sentences: distinct sentences (textual) or phrases (visual); candidates_mean: candidates an instance;
-    gold_missing: instances whose gold is not among their candidates; images: distinct pictures.
-    """
-    columns = pq.read_schema(path).names
-    kind = VisualInstance if "phrase" in columns else Picture if "picture_id" in columns else TextualInstance
-    sentences: set[str] = set()
-    images: set[str] = set()
-    instances = candidates = gold_missing = 0
-    for record in read_records(path, kind):
-        if isinstance(record, Picture):
-            images.add(record.picture_id)
-            continue
-        instances += 1
-        candidates += len(record.candidates)
-        if isinstance(record, VisualInstance):
-            sentences.add(record.phrase)
-            images.update(record.candidates)
-            gold_missing += record.gold not in record.candidates
-        else:
-            sentences.add(record.sentence_id)
-            gold_missing += not set(record.gold) & set(record.candidates)
-    return {
-        "sentences": len(sentences),
-        "instances": instances,
-        "candidates_mean": round(candidates / instances, 2) if instances else 0.0,
-        "gold_missing": gold_missing,
-        "images": len(images),
-    }
-
-
-def write_corpora(paths: Iterable[str | Path], output: str | Path) -> None:
-    """Count each corpus file `{corpus}/{split}.parquet` and write the counts as one table."""
-    rows = [{"corpus": path.parent.name, "split": path.stem} | count_corpus(path) for path in map(Path, paths)]
-    write_table(output, pd.DataFrame(rows, columns=CORPORA_COLUMNS))
 
 
 def read_table(path: str | Path, columns: list[str]) -> pd.DataFrame:
