@@ -8,6 +8,7 @@ configfile: workflow.source_path("config.yaml")
 include: "rules/common.smk"
 include: "rules/download.smk"
 include: "rules/prepare.smk"
+include: "rules/pictures.smk"
 include: "rules/definitions.smk"
 include: "rules/embed.smk"
 include: "rules/train.smk"

@@ -62,6 +62,7 @@ def test_what_training_meets_is_told_by_word_by_sense_and_by_picture(statistics)
     assert (every.synsets, every.in_text, every.in_pictures, every.in_both) == (14, 1, 1, 1)
     assert (nouns.part, nouns.in_text) == ("n", 1)
     assert [(row.part, row.in_text) for row in others] == [("v", 0), ("a", 0), ("r", 0)]
+    assert others[1].synsets == 2  # one of them a satellite
     assert every.synsets == nouns.synsets + sum(row.synsets for row in others)
 
 

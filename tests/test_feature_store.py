@@ -260,6 +260,23 @@ def test_pictures_are_embedded_and_the_unusable_counted_by_reason(tmp_path, work
     np.testing.assert_array_equal(store.pooled(list(shades))[:, 0], list(shades.values()))
 
 
+@pytest.mark.parametrize("fails_at", [1, 4])  # in the middle, and behind the last picture
+def test_a_batch_that_cannot_be_written_ends_the_embedding_and_leaves_nothing(tmp_path, monkeypatch, fails_at):
+    Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
+    table, written = listed(tmp_path, ["good.png"] * 10), []
+
+    def add(self, ids, *given, **optional):
+        written.append(ids)
+        if len(written) == fails_at + 1:
+            raise OSError(28, "No space left on device")
+        self.ids += ids
+
+    monkeypatch.setattr("polclip.encoders.embed.ShardWriter.add", add)
+    with pytest.raises(UserError, match="No space left"):
+        embed_pictures(table, ColourEncoder(), tmp_path / "out", tmp_path / "skipped.json", batch=2)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "skipped.json").exists()
+
+
 @pytest.mark.parametrize("names", [[], ["lost.png", "lost too.png"]])
 def test_a_set_without_one_usable_picture_is_an_error_and_writes_nothing(tmp_path, names):
     table = listed(tmp_path, names)

@@ -60,6 +60,14 @@ def recall_and_n(rows):
     return {subset: (row["value"], row["n"]) for (subset, metric), row in rows.items() if metric == "recall"}
 
 
+def test_nothing_is_seen_or_unseen_where_senses_are_those_of_another_inventory(run):
+    foreign = [instance("a", "bat", "n", "bn:00000001n bn:00000002n", "bn:00000001n")]
+    write_records(run / "test.parquet", TextualInstance, foreign)
+    write_json_lines(run / "p.jsonl", [{"instance_id": "a", "candidates": ["bn:00000001n"], "scores": [1.0]}])
+    subsets = {subset for subset, _ in scored(run, training=read_training_senses([run / "train.parquet"]))}
+    assert "first_sense" in subsets and not [name for name in subsets if "seen" in name]
+
+
 def test_every_subset_has_its_instances_and_their_score(run):
     rows = scored(
         run,

@@ -101,6 +101,20 @@ def test_a_single_output_asks_for_what_it_needs_and_no_more(copy):
     assert "train" in dry_run(copy, "results/paper/predictions/main/seed-7/prediction.vwsd_it.it.txt")
 
 
+def test_baselines_that_ask_no_tower_need_none(copy, tmp_path):
+    overlay = {
+        "name": "baselines",
+        "corpora": {"visual": {"train": []}},
+        "experiments": dict.fromkeys(["main", "zero_shot"]),
+        "definitions": {"source": "none"},
+    }
+    (tmp_path / "baselines.yaml").write_text(yaml.safe_dump(overlay))
+    jobs = dry_run(copy, "--configfile", tmp_path / "baselines.yaml")
+    assert "report" in jobs and not {"embed_texts", "embed_pictures", "train"} & set(jobs)
+    said = run("snakemake", "-n", "--directory", copy, "--configfile", tmp_path / "baselines.yaml").stdout
+    assert "test_images_resized.zip" in said and "clip_vit_l_14" not in said
+
+
 def test_the_languages_of_vwsd_are_scored_together_too(copy):
     assert "score" in dry_run(copy, "results/paper/scores/main/seed-42/vwsd.json")
 
