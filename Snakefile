@@ -51,8 +51,7 @@ rule datasets:
 
 rule corpora:
     input:
-        instance_files("textual", "train", "dev", "test"),
-        instance_files("visual", "train", "dev", "test"),
+        [instance_files(task, "train", "dev", "test") for task in ("textual", "visual")],
 
 
 rule definitions:
@@ -62,8 +61,7 @@ rule definitions:
 
 rule embeddings:
     input:
-        TEXT_FEATURES,
-        PICTURE_FEATURES,
+        TEXT_FEATURES + PICTURE_FEATURES,
 
 
 rule models:
