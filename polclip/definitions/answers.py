@@ -1,70 +1,80 @@
 """Answers to many requests: from the cache where they are kept, else asked for, a few at a time, within a budget."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from pathlib import Path
+import signal
+from collections.abc import Mapping
 
 from tqdm import tqdm
 
-from polclip.definitions.cache import key_of, read_answer, write_answer
-from polclip.definitions.client import connect
-from polclip.definitions.cost import Budget
+from polclip.definitions.cache import AnswerCache
+from polclip.definitions.client import ask, connect
+from polclip.definitions.cost import BATCH_SHARE, Budget, price_of
+from polclip.errors import UserError
 
 log = logging.getLogger(__name__)
-AT_ONCE = 8
 
 
-def answer_all(requests: Iterable[Mapping], cache: str | Path, base_url: str, budget: Budget) -> None:
-    """See that the cache holds the answer of every request; a request that comes twice is asked once.
+def answer_all(requests: Mapping[str, Mapping], cache: AnswerCache, settings: Mapping, run: str) -> None:
+    """See that the cache holds the answer of every request.
 
-    An answer is kept the moment it arrives, so that whatever ends the run, none is paid for twice. An answer lost
-    on the way (a cut connection) is asked for again; whether the server charges for it cannot be known. Kept
-    answers count in the budget, which is that of all requests, however many runs they took. No key is needed
-    when all are kept. Raises UserError (`client.connect`) and BudgetReached, after those under way have come in.
+    An answer is kept the moment it arrives, so that whatever ends the run, none that arrived is paid for twice. An
+    answer lost on the way (a cut connection) is asked for again.
+
+    Args:
+        requests: by `cache.key_of`, so that each is asked once.
+        settings: the config's block `definitions`.
+        run: whose budget `max_usd` is, over all jobs. No key is needed where all are kept.
+
+    Raises UserError (`client.connect`) and BudgetReached, after those under way have come in.
     """
-    missing: dict[str, Mapping] = {}
-    seen: set[str] = set()
-    for request in requests:
-        key = key_of(request, base_url)
-        if key in seen:
-            continue
-        seen.add(key)
-        answer = read_answer(cache, key)
-        if answer is None:
-            missing[key] = request
-        else:
-            budget.add(answer)
-    log.info("%d answers: %d kept, %d to ask for", len(seen), len(seen) - len(missing), len(missing))
+    if settings["batch"]:
+        from polclip.definitions.batches import answer_by_batch
+
+        asyncio.run(answer_by_batch(requests, cache, settings, run))
+        return
+    missing = not_kept(requests, cache)
     if missing:
-        _ask_for(missing, cache, connect(base_url), budget)
+        with cache.alone():
+            asyncio.run(_ask_for(not_kept(requests, cache), cache, settings, run))
 
 
-def _ask_for(missing: Mapping[str, Mapping], cache: str | Path, ask: Callable[[Mapping], dict], budget: Budget) -> None:
-    def answer_one(key: str, request: Mapping, reserved: float) -> None:
-        try:
-            answer = ask(request)
-            write_answer(cache, key, request, answer)
-            budget.add(answer)
-        finally:
-            budget.release(reserved)
+def not_kept(requests: Mapping[str, Mapping], cache: AnswerCache) -> dict[str, Mapping]:
+    missing = {key: request for key, request in requests.items() if cache.answer(key) is None}
+    log.info("%d answers: %d kept, %d to ask for", len(requests), len(requests) - len(missing), len(missing))
+    return missing
+
+
+def budget_of(cache: AnswerCache, settings: Mapping, run: str) -> Budget:
+    """What the run may still pay."""
+    price = price_of(settings["model"], settings["prices"], settings["base_url"])
+    return Budget(price, settings["max_usd"], *cache.paid_by(run), share=BATCH_SHARE if settings["batch"] else 1.0)
+
+
+async def _ask_for(missing: Mapping[str, Mapping], cache: AnswerCache, settings: Mapping, run: str) -> None:
+    budget, waiting, failures = budget_of(cache, settings, run), iter(missing.items()), []
+    stopped = UserError("Stopped. What was under way has come in: run the same command again to get the rest.")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, failures.append, stopped)
+
+    async def ask_one_by_one() -> None:
+        for key, request in waiting:
+            if failures:
+                return
+            try:
+                reserved = budget.reserve(request)
+                answer = await ask(client, key, request, settings["base_url"])
+                cache.add(key, request, answer, budget.pay(answer), run)
+                budget.release(reserved)
+            except Exception as error:  # the others end what they have under way, which is paid for
+                failures.append(error)
+            else:
+                progress.update()
 
     progress = tqdm(total=len(missing), desc="definitions", unit="answer", mininterval=5)
-    # Leaving the pool waits for the requests under way, whose answers are paid for and kept.
-    with progress, ThreadPoolExecutor(AT_ONCE) as pool:
-        under_way: set[Future] = set()
-        for key, request in missing.items():
-            if len(under_way) == AT_ONCE:
-                under_way = _settle(under_way, progress)
-            under_way.add(pool.submit(answer_one, key, request, budget.reserve(request)))
-        while under_way:
-            under_way = _settle(under_way, progress)
-
-
-def _settle(under_way: set[Future], progress: tqdm) -> set[Future]:
-    """Wait until at least one has come in; what it raised is raised. Gives those that are still under way."""
-    done, left = wait(under_way, return_when=FIRST_COMPLETED)
-    for future in done:
-        future.result()
-        progress.update()
-    return left
+    with progress:
+        async with connect(settings["base_url"], settings["requests_per_minute"]) as client:
+            await asyncio.gather(*(ask_one_by_one() for _ in range(settings["at_once"])))
+    if failures:
+        raise failures[0]

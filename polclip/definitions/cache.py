@@ -1,15 +1,24 @@
-"""Paid answers, one file each under a name made from the question: what was paid for once is never paid again."""
+"""Paid answers in one database, under names made from their questions: what was paid for once is never paid again."""
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from polclip.files import write_json
+from filelock import FileLock, Timeout
+
+from polclip.errors import UserError
 
 log = logging.getLogger(__name__)
-_FIELDS = {"text", "refusal", "finish_reason", "tokens_in", "tokens_out"}
+FILE = "answers.sqlite"
+# `usd` is what was paid for an answer by the run that asked.
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS answers "
+    "(key TEXT PRIMARY KEY, run TEXT NOT NULL, usd REAL NOT NULL, request TEXT NOT NULL, answer TEXT NOT NULL)"
+)
 
 
 def key_of(request: Mapping, base_url: str = "") -> str:
@@ -21,25 +30,67 @@ def key_of(request: Mapping, base_url: str = "") -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def read_answer(folder: str | Path, key: str) -> dict | None:
-    """The answer kept under a key, or None; a file that is no answer (a broken disk's) counts as none."""
-    path = _path(folder, key)
-    try:
-        answer = json.loads(path.read_text(encoding="utf-8"))["answer"]
-        if set(answer) >= _FIELDS:
-            return answer
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        pass
-    log.warning("%s is not a kept answer: asked anew", path)
-    return None
+class AnswerCache:
+    """The answers kept in a folder, a SQLite database in WAL mode: several processes of one machine may use it.
 
+    A UserError that names the file is raised where it is damaged or cannot be written.
+    """
 
-def write_answer(folder: str | Path, key: str, request: Mapping, answer: Mapping) -> None:
-    """Keep an answer with its question, whole or not at all; the server's address is not written."""
-    write_json(_path(folder, key), {"request": dict(request), "answer": dict(answer)})
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.path = self.folder / FILE
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._in_words():
+            self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            # An answer is on the disk before the next is asked for: not even a power cut loses it.
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.execute(_TABLE)
 
+    def __enter__(self) -> "AnswerCache":
+        return self
 
-def _path(folder: str | Path, key: str) -> Path:
-    return Path(folder) / key[:2] / f"{key}.json"
+    def __exit__(self, *_) -> None:
+        self._database.close()
+
+    def answer(self, key: str) -> dict | None:
+        """The answer kept under a key, with what was paid for it (usd); or None."""
+        with self._in_words():
+            row = self._database.execute("SELECT answer, usd FROM answers WHERE key = ?", (key,)).fetchone()
+            return row and json.loads(row[0]) | {"usd": row[1]}
+
+    def add(self, key: str, request: Mapping, answer: Mapping, usd: float, run: str) -> None:
+        """Keep an answer with its question, whole or not at all; the server's address is not written."""
+        texts = (json.dumps(dict(value), ensure_ascii=False) for value in (request, answer))
+        with self._in_words():
+            self._database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", (key, run, usd, *texts))
+
+    def paid_by(self, run: str) -> tuple[int, float]:
+        """How many answers a run asked for and paid itself, and what they cost (USD)."""
+        with self._in_words():
+            sums = "SELECT COUNT(*), COALESCE(SUM(usd), 0) FROM answers WHERE run = ?"
+            return self._database.execute(sums, (run,)).fetchone()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process asks: so none asks what another is asking, and budget and rate are of all."""
+        lock = FileLock(self.folder / "asking.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another job is asking: waiting for its end")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise UserError(
+                f"{self.path}, where paid answers are kept, cannot be used ({error}): free some space or make it "
+                "writable; if it is damaged, put a copy of yours in its place, or move it away and pay again."
+            ) from error

@@ -1,13 +1,17 @@
-"""The one place that reads OPENAI_API_KEY and talks to a server of chat completions.
+"""The one place that reads OPENAI_API_KEY and talks to a server of OpenAI's API.
 
 No error, log line or file that comes from here holds the key: what the client library says is never passed on,
 since servers repeat keys in their messages and its exceptions carry the request with its headers.
 """
 
+import asyncio
+import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import openai
@@ -15,18 +19,36 @@ import openai
 from polclip.definitions.cost import most_tokens_in
 from polclip.errors import UserError
 
-# Waits of 0.5, 1, 2, 4, 8, 8 seconds, or what Retry-After says: for 408, 409, 429, 5xx and cut connections.
-RETRIES = 6
+# The library waits 0.5, 1, 2, 4, 8, 8 ... seconds with jitter, or what Retry-After says: after 408, 409, 429, 5xx,
+# timeouts and cut connections.
+RETRIES = 10
 TIMEOUT_SECONDS = 60.0
+# What is no completion (a proxy's page, half a text) is asked for again, so many times in all.
+UNREADABLE_TRIES, UNREADABLE_WAIT = 5, 0.5
 OPENAI = "https://api.openai.com/v1"
 _HARMLESS_CODE = re.compile(r"[a-z_]{1,40}")
+_AGAIN = "Answers so far are kept: run the same command again to get the rest."
+Given = TypeVar("Given")
 
 
-def connect(base_url: str = "") -> Callable[[Mapping], dict]:
-    """Make the function that asks one request (`prompts.request_of`) and gives its answer as a dict.
+class Pace:
+    """Lets requests through one at a time, evenly, at most so many a minute; a retry is a request."""
+
+    def __init__(self, requests_per_minute: float) -> None:
+        self._gap, self._next = 60 / requests_per_minute, 0.0
+
+    async def turn(self, _request: object = None) -> None:
+        now = asyncio.get_running_loop().time()
+        mine = max(now, self._next)
+        self._next = mine + self._gap
+        await asyncio.sleep(mine - now)
+
+
+def connect(base_url: str = "", requests_per_minute: float = 500) -> openai.AsyncOpenAI:
+    """A client with the user's key, which keeps to a rate; `async with` closes it.
 
     base_url: of a server that speaks OpenAI's protocol; empty: OpenAI. Raises UserError when the key is missing
-    where one is needed. The answer: text, refusal, finish_reason, tokens_in, tokens_out.
+    where one is needed.
     """
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key and not base_url:
@@ -34,55 +56,86 @@ def connect(base_url: str = "") -> Callable[[Mapping], dict]:
     if "@" in urlsplit(base_url).netloc:
         raise UserError("definitions.base_url: leave out name and password; type: export OPENAI_API_KEY=...")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line a request otherwise
-    client = openai.OpenAI(
+    logging.getLogger("openai").setLevel(logging.WARNING)
+    return openai.AsyncOpenAI(
         api_key=key or "none",
         base_url=base_url or OPENAI,  # said, since the library would look into the environment otherwise
         max_retries=RETRIES,
         timeout=TIMEOUT_SECONDS,
+        http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [Pace(requests_per_minute).turn]}),
     )
-    where = base_url or "OpenAI"
 
-    def ask(request: Mapping) -> dict:
-        failure = None
-        try:
-            response = client.chat.completions.create(**request)
-        except openai.OpenAIError as error:
-            if getattr(error, "code", None) == "content_filter":
-                return _answer(request, finish_reason="content_filter") | {"tokens_in": 0, "tokens_out": 0}
-            failure = _sentence(error, where, request["model"], bool(key))
-        except ValueError as error:  # a key or an address that no header can hold
-            failure = (
-                f"The request to {where} cannot be sent ({type(error).__name__}): are OPENAI_API_KEY and "
-                "definitions.base_url what they should be?"
-            )
-        if failure:
-            raise UserError(failure)  # outside of `except`, so that the library's error is not chained to it
-        choices = getattr(response, "choices", None)
-        if choices is None:
-            raise UserError(
-                f"definitions.base_url: {where} does not answer as /chat/completions does. "
-                "An address looks like http://localhost:8000/v1"
-            )
-        message = choices[0].message if choices else None
-        return _answer(
-            request,
-            text=getattr(message, "content", None),
-            refusal=getattr(message, "refusal", None),
-            finish_reason=choices[0].finish_reason if choices else None,
-            usage=response.usage,
+
+async def plainly(call: Awaitable[Given], base_url: str, model: str) -> Given:
+    """What a call of the client gives; what it raises is a UserError in words of our own."""
+    try:
+        return await call
+    except openai.OpenAIError as error:
+        failure = _sentence(error, base_url or "OpenAI", model)
+    except ValueError as error:  # a key or an address that no header can hold
+        failure = (
+            f"The request to {base_url or 'OpenAI'} cannot be sent ({type(error).__name__}): are OPENAI_API_KEY and "
+            "definitions.base_url what they should be?"
         )
+    raise UserError(failure)  # outside of `except`, so that the library's error is not chained to it
 
-    return ask
+
+async def ask(client: openai.AsyncOpenAI, key: str, request: Mapping, base_url: str = "") -> dict:
+    """The answer to one request (`prompts.request_of`), see `answer_in`.
+
+    key: `cache.key_of` the request, sent along, so that a server that knows idempotency keys charges an answer
+    once though it was lost on the way. Raises UserError.
+    """
+    for _ in range(UNREADABLE_TRIES):
+        response = await plainly(_sent(client, key, request), base_url, request["model"])
+        if response is None:
+            return answer_in({"choices": []}, request) | {"finish_reason": "content_filter", "tokens_out": 0}
+        completion = _completion(response.content)
+        if completion:
+            return answer_in(completion, request) | {"seconds": round(response.elapsed.total_seconds(), 3)}
+        await asyncio.sleep(UNREADABLE_WAIT)
+    raise UserError(
+        f"definitions.base_url: {base_url or 'OpenAI'} does not answer as /chat/completions does. "
+        "An address looks like http://localhost:8000/v1"
+    )
 
 
-def _answer(request: Mapping, text=None, refusal=None, finish_reason=None, usage=None) -> dict:
-    # A server that does not count tokens is taken to have used the most it can have.
+async def _sent(client: openai.AsyncOpenAI, key: str, request: Mapping):
+    """The response; None where the server's filter keeps it from answering."""
+    try:
+        completions = client.chat.completions.with_raw_response
+        return (await completions.create(**request, extra_headers={"Idempotency-Key": key})).http_response
+    except openai.APIStatusError as error:
+        if error.code == "content_filter":
+            return None
+        raise
+
+
+def _completion(content: bytes) -> dict | None:
+    try:
+        completion = json.loads(content)
+    except ValueError:
+        return None
+    return completion if isinstance(completion, dict) and isinstance(completion.get("choices"), list) else None
+
+
+def answer_in(completion: Mapping, request: Mapping) -> dict:
+    """What is kept of a chat completion, as the API writes it.
+
+    text, refusal, finish_reason; tokens_in, tokens_out (of a server that counts none, the most there can be);
+    served_by, the model's name there; date (UTC, when it came in); seconds it took (null where that is not known).
+    """
+    choice = next(iter(completion["choices"]), {})
+    message, usage = choice.get("message") or {}, completion.get("usage") or {}
     return {
-        "text": text,
-        "refusal": refusal,
-        "finish_reason": finish_reason,
-        "tokens_in": usage.prompt_tokens if usage else most_tokens_in(request),
-        "tokens_out": usage.completion_tokens if usage else request["max_tokens"],
+        "text": message.get("content"),
+        "refusal": message.get("refusal"),
+        "finish_reason": choice.get("finish_reason"),
+        "tokens_in": usage.get("prompt_tokens", most_tokens_in(request)),
+        "tokens_out": usage.get("completion_tokens", request["max_tokens"]),
+        "served_by": completion.get("model"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": None,
     }
 
 
@@ -93,25 +146,25 @@ def _missing(what: str) -> str:
     )
 
 
-def _sentence(error: openai.OpenAIError, where: str, model: str, has_key: bool) -> str:
+def _sentence(error: openai.OpenAIError, where: str, model: str) -> str:
     """What went wrong, in words of our own."""
-    again = "Answers so far are kept: run the same command again to get the rest."
     status = getattr(error, "status_code", None)
     code = str(getattr(error, "code", None) or "")
     code = f", {code}" if _HARMLESS_CODE.fullmatch(code) else ""
     if status in (401, 403):
+        has_key = os.environ.get("OPENAI_API_KEY", "").strip()
         return _missing(f"is refused by {where} (HTTP {status})" if has_key else f"is not set, and {where} wants one")
     if status == 404:
-        return f"definitions.model: {where} has no model {model!r} for this key (HTTP 404). {again}"
+        return f"definitions.model: {where} has no model {model!r} for this key (HTTP 404). {_AGAIN}"
     if status == 429 and code == ", insufficient_quota":
-        return f"The account at {where} has no credit left. Add some. {again}"
+        return f"The account at {where} has no credit left. Add some. {_AGAIN}"
     if status in (408, 409, 429) or (status or 0) >= 500:
-        return f"{where} still does not answer after {RETRIES + 1} tries (HTTP {status}{code}). {again}"
+        return f"{where} still does not answer after {RETRIES + 1} tries (HTTP {status}{code}). {_AGAIN}"
     if status is not None:
         return (
             f"{where} does not take the request (HTTP {status}{code}): look at definitions.model, temperature and "
-            f"max_tokens. {again}"
+            f"max_tokens. {_AGAIN}"
         )
     if isinstance(error, openai.APIConnectionError):
-        return f"{where} cannot be reached ({type(error).__name__}). {again}"
-    return f"{where} gave an answer that cannot be read ({type(error).__name__}). {again}"
+        return f"{where} cannot be reached ({type(error).__name__}). {_AGAIN}"
+    return f"{where} gave an answer that cannot be read ({type(error).__name__}). {_AGAIN}"
