@@ -142,6 +142,8 @@ SCHEMAS: dict[type, pa.Schema] = {
     ),
 }
 
+# By task.
+INSTANCES: dict[str, type] = {"textual": TextualInstance, "visual": VisualInstance}
 Record = TypeVar("Record", Sense, Synset, TextualInstance, VisualInstance, Phrase, Picture)
 
 

@@ -118,6 +118,10 @@ def definition_files(*sides):
     ]
 
 
+# What an answer depends on, beside its question.
+ASKED_KEYS = ("model", "base_url", "system", "prompt", "temperature", "max_tokens")
+
+
 def definition_costs():
     return [file.removesuffix(".jsonl") + ".cost.json" for file in definition_files("dev", "test")]
 

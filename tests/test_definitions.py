@@ -1,16 +1,23 @@
 import json
 import logging
+import os
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from chat_server import Reply, chat_server
 from tiny_wordnet import tiny_inventory
 
-from polclip.definitions import answers, client
-from polclip.definitions.cost import price_of
+from polclip.definitions import client
+from polclip.definitions.cache import AnswerCache
+from polclip.definitions.cost import Price, price_of
+from polclip.definitions.plan import plan_definitions
 from polclip.definitions.glosses import fitting_gloss
 from polclip.definitions.write import write_definitions
 from polclip.errors import UserError
@@ -26,7 +33,16 @@ SETTINGS = {
     "prompt": 'Define "{word}" in "{phrase}".',
     "temperature": 0,
     "max_tokens": 60,
+    "language": "en",
+    "requests_per_minute": 60_000,
+    "at_once": 4,
+    "batch": False,
     "max_usd": 5,
+    "prices": {
+        "gpt-3.5-turbo-1106": {"tokens_in": 1, "tokens_out": 2, "training": 8},
+        "ft:gpt-3.5-turbo-1106": {"tokens_in": 3, "tokens_out": 6},
+    },
+    "finetuning": {"corpus": "none"},
 }
 PHRASES = [("bat", f"bat {number}") for number in range(12)]
 
@@ -51,34 +67,44 @@ def _instances(folder, queries, language="en"):
     return path
 
 
-def _write(folder, queries=PHRASES, language="en", released=None, **settings):
+def _write(folder, queries=PHRASES, language="en", released=None, run="paper", **settings):
     lines, cost = folder / "out.jsonl", folder / "out.cost.json"
     lines.unlink(missing_ok=True)
+    settings, instances = SETTINGS | settings, _instances(folder, queries, language)
+    if settings["source"] == "openai":
+        plan_definitions(instances, VisualInstance, folder / "requests.jsonl", folder / "plan.json", settings)
     write_definitions(
-        _instances(folder, queries, language),
+        instances,
+        VisualInstance,
         lines,
         cost,
-        settings=SETTINGS | settings,
+        settings,
         inventory=tiny_inventory(folder),
         released=released,
+        requests=folder / "requests.jsonl",
         cache=folder / "cache",
+        run=run,
     )
     return list(read_json_lines(lines)), read_json(cost)
 
 
 def _kept(folder):
-    return list((folder / "cache").rglob("*.json"))
+    """How many answers are kept."""
+    with sqlite3.connect(folder / "cache" / "answers.sqlite") as database:
+        return database.execute("SELECT COUNT(*) FROM answers").fetchone()[0]
 
 
 def test_none_needs_no_key_and_no_client(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     lines, cost = _write(tmp_path, PHRASES[:2], source="none")
     assert lines[1] == {"instance_id": "q.1", "definition": None, "source": "none", "model": None, "flag": None}
-    assert cost == {"usd": 0, "requests": 0, "tokens_in": 0, "tokens_out": 0}
+    assert (cost["source"], cost["instances"], cost["defined"], cost["flags"]) == ("none", 2, 0, {})
+    assert cost["requests"] == cost["usd"] == 0
     program = (
         "import sys; sys.modules['openai'] = sys.modules['ijson'] = None\n"  # importing them would fail
         "from polclip.definitions.write import write_definitions\n"
-        "write_definitions(*sys.argv[1:4], {'source': 'none'}, None, None, 'cache')"
+        "from polclip.records import VisualInstance\n"
+        "write_definitions(sys.argv[1], VisualInstance, *sys.argv[2:4], {'source': 'none'})"
     )
     again = tmp_path / "again.jsonl"
     subprocess.run(
@@ -148,17 +174,24 @@ def test_a_rerun_pays_nothing_and_needs_no_key(tmp_path, chat, monkeypatch):
     chat.reply = lambda number, body: Reply(text=f" about\n{body['messages'][1]['content']}")
     queries = [*PHRASES, PHRASES[0]]  # asked once
     lines, cost = _write(tmp_path, queries, base_url=chat.url)
-    assert chat.paid == len(PHRASES) and len(_kept(tmp_path)) == len(PHRASES)
+    assert chat.paid == len(PHRASES) == _kept(tmp_path)
     assert (
         lines[3]["definition"] == 'about Define "bat" in "bat 3".' and lines[12]["definition"] == lines[0]["definition"]
     )
     assert (lines[0]["source"], lines[0]["model"], lines[0]["flag"]) == ("openai", "gpt-3.5-turbo-1106", None)
-    assert cost == {
-        "usd": pytest.approx(12 * (50 * 1 + 10 * 2) / 1e6),
-        "requests": 12,
-        "tokens_in": 600,
-        "tokens_out": 120,
+    usd = (50 * 1 + 10 * 2) / 1e6
+    assert cost | {"seconds": 0} == {
+        **{"corpus": tmp_path.name, "split": "instances", "source": "openai", "model": "gpt-3.5-turbo-1106"},
+        **{"instances": 13, "defined": 13, "flags": {}, "requests": 12, "tokens_in": 600, "tokens_out": 120},
+        **{"usd": pytest.approx(12 * usd), "seconds": 0},
     }
+    assert cost["seconds"] > 0
+    about = {key: lines[3][key] for key in ("prompt", "text", "served_by", "tokens_in", "tokens_out", "usd")}
+    assert about == {
+        **{"prompt": 'Define "bat" in "bat 3".', "text": ' about\nDefine "bat" in "bat 3".'},
+        **{"served_by": "gpt-3.5-turbo-1106", "tokens_in": 50, "tokens_out": 10, "usd": pytest.approx(usd)},
+    }
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(lines[3]["date"])).seconds < 60 and lines[3]["seconds"] > 0
     assert chat.requests[0]["messages"][0] == {"role": "system", "content": "You define words."}
     assert (chat.requests[0]["temperature"], chat.requests[0]["max_tokens"]) == (0, 60)
 
@@ -202,65 +235,74 @@ def test_answers_of_no_use_are_kept_flagged(tmp_path, chat):
     assert len(chat.requests) == asked
 
 
-def test_a_run_cut_off_keeps_every_paid_answer(tmp_path, chat, monkeypatch):
-    monkeypatch.setattr(answers, "AT_ONCE", 3)
+def test_a_run_cut_off_keeps_every_paid_answer(tmp_path, chat):
     chat.reply = lambda number, body: Reply(status=400) if number == 6 else Reply()
     with pytest.raises(UserError, match=r"does not take the request \(HTTP 400\)"):
         _write(tmp_path, base_url=chat.url)
-    assert 6 <= chat.paid < 12 and len(_kept(tmp_path)) == chat.paid
+    assert 6 <= chat.paid < 12 and _kept(tmp_path) == chat.paid
     assert not (tmp_path / "out.jsonl").exists()
     chat.reply = lambda number, body: Reply()
-    assert len(_write(tmp_path, base_url=chat.url)[0]) == 12
-    assert chat.paid == 12 and len(list((tmp_path / "cache").rglob("*"))) == 12 + len(
-        {p.parent for p in _kept(tmp_path)}
-    )
+    assert len(_write(tmp_path, base_url=chat.url)[0]) == chat.paid == _kept(tmp_path) == 12
 
 
-def test_killed_while_writing_leaves_no_half_answer(tmp_path, chat, monkeypatch):
-    real, written = answers.write_answer, []
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_under_way_comes_in_when_the_run_is_stopped(tmp_path, chat, number):
+    def stop_at_the_sixth(at, body):
+        if at == 6:
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)  # so that the answer comes in later
+        return Reply()
 
-    def killed(folder, key, request, answer):
-        if len(written) == 4:
-            raise KeyboardInterrupt
-        written.append(key)
-        real(folder, key, request, answer)
-
-    monkeypatch.setattr(answers, "write_answer", killed)
-    monkeypatch.setattr(answers, "AT_ONCE", 1)
-    with pytest.raises(KeyboardInterrupt):
+    chat.reply = stop_at_the_sixth
+    with pytest.raises(UserError, match="Stopped. What was under way has come in"):
         _write(tmp_path, base_url=chat.url)
-    assert sorted(path.stem for path in _kept(tmp_path)) == sorted(written)
-    monkeypatch.setattr(answers, "write_answer", real)
-    before = len(chat.requests)
+    assert 7 <= chat.paid == _kept(tmp_path) < 12
     _write(tmp_path, base_url=chat.url)
-    assert len(chat.requests) - before == 8
+    assert chat.paid == _kept(tmp_path) == 12
 
 
-def test_a_spoilt_answer_is_asked_anew(tmp_path, chat):
+def test_a_damaged_cache_is_named_and_nothing_is_paid(tmp_path, chat):
     _write(tmp_path, PHRASES[:2], base_url=chat.url)
-    _kept(tmp_path)[0].write_text("{", encoding="utf-8")
-    assert _write(tmp_path, PHRASES[:2], base_url=chat.url)[0][0]["definition"] == "a definition"
-    assert chat.paid == 3
+    (tmp_path / "cache" / "answers.sqlite").write_bytes(b"not a database, whatever its name may say" * 100)
+    with pytest.raises(UserError, match=r"answers.sqlite, where paid answers are kept, cannot be used"):
+        _write(tmp_path, PHRASES[:2], base_url=chat.url)
+    assert chat.paid == 2
 
 
-def test_the_budget_is_not_passed(tmp_path, chat):
+def test_the_budget_is_that_of_all_jobs_of_a_run(tmp_path, chat):
     # About 80 bytes in (at most a token each) and 60 tokens out: 0.0002 USD at most, 0.00007 in truth.
-    with pytest.raises(UserError, match=r"max_usd: 0.0006 USD do not suffice"):
+    with pytest.raises(UserError, match=r"max_usd: 0.0006 USD do not suffice: this run has paid 0.000\d USD for \d ans"):
         _write(tmp_path, base_url=chat.url, max_usd=0.0006)
     paid = chat.paid
-    assert 1 <= paid <= 8 and len(_kept(tmp_path)) == paid and not (tmp_path / "out.jsonl").exists()
+    assert 1 <= paid <= 8 and _kept(tmp_path) == paid and not (tmp_path / "out.jsonl").exists()
     assert _write(tmp_path, base_url=chat.url, max_usd=5)[1]["requests"] == 12 and chat.paid == 12
     assert len(_write(tmp_path, base_url=chat.url, max_usd=0)[0]) == 12  # all paid for
-    with pytest.raises(UserError, match=r"12 answers cost 0\.0008"):  # what was paid before counts
+    with pytest.raises(UserError, match=r"has paid 0\.0008 USD for 12 answers"):  # what was paid before counts
         _write(tmp_path, [*PHRASES, ("bat", "new")], base_url=chat.url, max_usd=0.00085)
+    # Another run pays for what it asks anew, and only that.
+    _, cost = _write(tmp_path, [*PHRASES, ("bat", "new")], base_url=chat.url, max_usd=0.00085, run="second")
+    assert chat.paid == 13 and cost["requests"] == 13
+    with AnswerCache(tmp_path / "cache") as cache:
+        assert cache.paid_by("second") == (1, pytest.approx(0.00007))
+
+
+def test_with_money_for_100_answers_at_most_100_are_asked_for(tmp_path, chat):
+    queries = [("bat", f"bat {number:03}") for number in range(150)]
+    usd = 100 * (50 * 1 + 10 * 2) / 1e6
+    with pytest.raises(UserError, match=r"has paid 0.00\d+ USD for \d+ answers. They are kept .* raise max_usd, and run"):
+        _write(tmp_path, queries, base_url=chat.url, max_usd=usd, at_once=32)
+    assert 80 < len(chat.requests) <= 100 and _kept(tmp_path) == len(chat.requests)
+    _write(tmp_path, queries, base_url=chat.url)
+    assert len(chat.requests) == chat.paid == 150
 
 
 def test_prices(chat, tmp_path):
-    assert price_of("ft:gpt-3.5-turbo-1106:someone::id") == price_of("ft:gpt-3.5-turbo-1106")
-    with pytest.raises(UserError, match="no price is known for 'gpt-unheard-of'"):
-        price_of("gpt-unheard-of")
+    prices = SETTINGS["prices"]
+    assert price_of("ft:gpt-3.5-turbo-1106:someone::id", prices) == Price(3, 6)
+    with pytest.raises(UserError, match="has no price of 'gpt-unheard-of'.*Known: gpt-3.5-turbo-1106, ft:"):
+        price_of("gpt-unheard-of", prices)
     _, cost = _write(tmp_path, PHRASES[:1], base_url=chat.url, model="own-model", max_usd=0)
-    assert cost == {"usd": 0, "requests": 1, "tokens_in": 50, "tokens_out": 10}
+    assert (cost["usd"], cost["requests"], cost["tokens_in"], cost["tokens_out"]) == (0, 1, 50, 10)
 
 
 @pytest.mark.parametrize("key", [None, "  "])
@@ -299,12 +341,13 @@ def _all_texts(error):
         (Reply(status=400, error={"message": CANARY, "code": CANARY}), "does not take the request .HTTP 400.:"),
         (Reply(status=429, error={"message": CANARY, "code": "insufficient_quota"}), "no credit left"),
         (Reply(status=500, error={"message": CANARY}), r"still does not answer after 2 tries \(HTTP 500\)"),
-        (Reply(cut=True), "cannot be reached|cannot be read"),
+        (Reply(cut=True), "cannot be reached"),
         (Reply(body=b"<html>" + CANARY.encode()), "does not answer as /chat/completions does"),
     ],
 )
 def test_the_key_appears_nowhere(tmp_path, chat, caplog, capsys, monkeypatch, reply, message):
     monkeypatch.setattr(client, "RETRIES", 1)
+    monkeypatch.setattr(client, "UNREADABLE_WAIT", 0)
     caplog.set_level(logging.DEBUG)
     chat.reply = lambda number, body: Reply() if number == 0 else reply
     _write(tmp_path, PHRASES[:1], base_url=chat.url)

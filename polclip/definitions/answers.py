@@ -60,18 +60,25 @@ async def _ask_for(missing: Mapping[str, Mapping], cache: AnswerCache, settings:
 
     async def ask_one_by_one() -> None:
         for key, request in waiting:
+            # What is set aside for those under way is the most they can cost: there may be room when they are in.
+            async with settled:
+                await settled.wait_for(lambda request=request: failures or budget.idle or budget.fits(request))
             if failures:
                 return
             try:
                 reserved = budget.reserve(request)
-                answer = await ask(client, key, request, settings["base_url"])
-                cache.add(key, request, answer, budget.pay(answer), run)
-                budget.release(reserved)
+                try:
+                    answer = await ask(client, key, request, settings["base_url"])
+                    cache.add(key, request, answer, budget.pay(answer), run)
+                finally:
+                    budget.release(reserved)
             except Exception as error:  # the others end what they have under way, which is paid for
                 failures.append(error)
-            else:
-                progress.update()
+            progress.update(not failures)
+            async with settled:
+                settled.notify_all()
 
+    settled = asyncio.Condition()
     progress = tqdm(total=len(missing), desc="definitions", unit="answer", mininterval=5)
     with progress:
         async with connect(settings["base_url"], settings["requests_per_minute"]) as client:

@@ -71,25 +71,39 @@ class Budget:
         self, price: Price, max_usd: float, answers: int = 0, spent: float = 0.0, share: float = 1.0
     ) -> None:
         self.answers, self.spent, self.max_usd = answers, spent, max_usd
-        self._price, self._share, self._reserved = price, share, 0.0
+        self._price, self._share = price, share
+        self._reserved, self._under_way = 0.0, 0
 
     def usd(self, tokens_in: int, tokens_out: int) -> float:
         return self._share * (tokens_in * self._price.tokens_in + tokens_out * self._price.tokens_out) / 1e6
 
+    def most(self, request: Mapping) -> float:
+        """The most that a request can cost (USD)."""
+        return self.usd(most_tokens_in(request), request["max_tokens"])
+
+    def fits(self, request: Mapping) -> bool:
+        return self.spent + self._reserved + self.most(request) <= self.max_usd
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is set aside."""
+        return not self._under_way
+
     def reserve(self, request: Mapping) -> float:
         """Set aside the most that a request can cost (USD); BudgetReached when it does not fit."""
-        most = self.usd(most_tokens_in(request), request["max_tokens"])
-        if self.spent + self._reserved + most > self.max_usd:
+        if not self.fits(request):
             raise BudgetReached(
                 f"definitions.max_usd: {self.max_usd:g} USD do not suffice: this run has paid {self.spent:.4f} USD for "
                 f"{self.answers:,} answers. They are kept and not paid again: raise max_usd, and run the same "
                 "command to get the rest."
             )
-        self._reserved += most
-        return most
+        self._under_way += 1
+        self._reserved += self.most(request)
+        return self.most(request)
 
     def release(self, reserved: float) -> None:
         """Give back what was set aside for a request that has come to an end."""
+        self._under_way -= 1
         self._reserved -= reserved
 
     def pay(self, answer: Mapping) -> float:

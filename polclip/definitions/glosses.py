@@ -1,16 +1,33 @@
-"""Definitions without a language model: the gloss of WordNet that the words of a phrase fit best."""
+"""Definitions without a language model: the gloss of WordNet that the words around the target fit best."""
 
 from functools import lru_cache
 
 from polclip.corpora.words import base_forms, tokenise
+from polclip.evaluation.baselines import lesk
 from polclip.inventory import POS_NAMES, Inventory
-from polclip.records import Sense, Synset, VisualInstance
+from polclip.records import Sense, Synset, TextualInstance, VisualInstance
 
 _FUNCTION_WORDS = """
     a an and any are as at be by for from in into is it its not of on one or other some such that the their them
     this to used usually very was were which with who whose you your
 """
 _IGNORED = frozenset(_FUNCTION_WORDS.split())
+
+
+def gloss_of(instance: TextualInstance | VisualInstance, inventory: Inventory) -> tuple[str | None, str | None]:
+    """(gloss, None), or (None, flag) where none fits; gold answers are not looked at.
+
+    Of a textual instance what the baseline `lesk` ranks first. Flags: no_gloss (of no candidate), no_overlap, and
+    those of `fitting_gloss`.
+    """
+    if isinstance(instance, VisualInstance):
+        return fitting_gloss(instance, inventory)
+    (ranking,) = lesk([instance], inventory)
+    if not ranking.candidates:
+        return None, "no_gloss"
+    if not ranking.scores[0] and len(ranking.candidates) > 1:
+        return None, "no_overlap"
+    return inventory.synset_of(ranking.candidates[0]).gloss, None
 
 
 def fitting_gloss(instance: VisualInstance, inventory: Inventory) -> tuple[str | None, str | None]:

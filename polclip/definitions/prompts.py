@@ -1,25 +1,38 @@
-"""What is asked about a visual query, as chat messages, and whether the answer can be used."""
+"""What is asked about an instance, as chat messages, and whether the answer can be used."""
 
 import re
 from collections.abc import Mapping
 
+from polclip.definitions.languages import in_language
 from polclip.errors import UserError
-from polclip.records import VisualInstance
+from polclip.records import TextualInstance, VisualInstance
 
 _REFUSAL = re.compile(
     r"(?:i['\u2019]m sorry|i am sorry|sorry\b|i apologi[sz]e|i cannot\b|i can['\u2019]t\b|as an ai\b)", re.IGNORECASE
 )
 
 
-def request_of(instance: VisualInstance, settings: Mapping) -> dict:
-    """The body of one chat request (model, messages, temperature, max_tokens), a function of word and phrase alone.
+def question_of(instance: TextualInstance | VisualInstance) -> tuple[str, str]:
+    """(word, phrase) that the prompt is filled in with.
 
-    settings: the config's block `definitions`. A prompt with other placeholders than {word} and {phrase}, or
-    without one of them, is a UserError.
+    Of a textual instance its target as it is written, and its sentence with the target in asterisks, since a word
+    may occur twice: `The *bat* flew past another bat`.
     """
-    prompt = settings["prompt"]
+    if isinstance(instance, VisualInstance):
+        return instance.word, instance.phrase
+    start, end = instance.target_span
+    target = instance.text[start:end]
+    return target, f"{instance.text[:start]}*{target}*{instance.text[end:]}"
+
+
+def messages_of(instance: TextualInstance | VisualInstance, settings: Mapping) -> list[dict]:
+    """System and user message about an instance. A prompt that cannot be filled in is a UserError.
+
+    settings: the config's block `definitions`; its prompt has {word} and {phrase}, and no other placeholders.
+    """
+    prompt, (word, phrase) = settings["prompt"], question_of(instance)
     try:
-        asked = prompt.format(word=instance.word, phrase=instance.phrase)
+        asked = prompt.format(word=word, phrase=phrase)
     except (KeyError, IndexError, ValueError, AttributeError):
         asked = None
     if asked is None or "{word}" not in prompt or "{phrase}" not in prompt:
@@ -27,22 +40,30 @@ def request_of(instance: VisualInstance, settings: Mapping) -> dict:
             f"definitions.prompt: {prompt!r} cannot be filled in. Allowed: a text with {{word}} and {{phrase}}, "
             "each at least once, and no other braces (write {{ for a brace)."
         )
+    return [{"role": "system", "content": settings["system"]}, {"role": "user", "content": asked}]
+
+
+def request_of(instance: TextualInstance | VisualInstance, settings: Mapping) -> dict:
+    """The body of one chat request (model, messages, temperature, max_tokens), a function of word and phrase alone."""
     return {
         "model": settings["model"],
-        "messages": [{"role": "system", "content": settings["system"]}, {"role": "user", "content": asked}],
+        "messages": messages_of(instance, settings),
         "temperature": settings["temperature"],
         "max_tokens": settings["max_tokens"],
     }
 
 
-def definition_in(answer: Mapping) -> tuple[str | None, str | None]:
-    """(definition, flag) of an answer as `client.ask` gives it: one of the two is None.
+def definition_in(answer: Mapping, settings: Mapping) -> tuple[str | None, str | None]:
+    """(definition, flag) of an answer as `client.answer_in` gives it: one of the two is None.
 
-    Flags: refused (by the server's filter, or in words), overlong (cut off at max_tokens), empty.
+    Flags: refused (by the server's filter, or in words), overlong (cut off at max_tokens, or more words than that:
+    a server may not keep to it), empty, wrong_language.
     """
     text = " ".join((answer["text"] or "").split())
     if answer["refusal"] or answer["finish_reason"] == "content_filter" or _REFUSAL.match(text):
         return None, "refused"
-    if answer["finish_reason"] == "length":
+    if answer["finish_reason"] == "length" or text.count(" ") >= settings["max_tokens"]:
         return None, "overlong"
-    return (text, None) if text else (None, "empty")
+    if not text:
+        return None, "empty"
+    return (text, None) if in_language(text, settings["language"]) else (None, "wrong_language")

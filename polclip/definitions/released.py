@@ -1,7 +1,7 @@
 """Definitions that came with the corpora: chat lines, of which the user's names a word and its phrase.
 
 The D-GPT corpus is JSON Lines, `{"messages": [system, user, assistant]}`. The wording of the user's lines is not
-documented, so a line is about a query when it holds the whole phrase and, beside the phrase, the word.
+documented, so a line is about an instance when it holds the whole phrase (or sentence) and, beside the phrase, the word.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,17 +10,19 @@ from pathlib import Path
 from polclip.corpora.words import tokenise
 from polclip.errors import UserError
 from polclip.files import read_json_lines
-from polclip.records import VisualInstance
+from polclip.records import TextualInstance, VisualInstance
 
 Key = tuple[tuple[str, ...], tuple[str, ...]]  # tokens of the word, tokens of the phrase
 
 
-def key_of(instance: VisualInstance) -> Key:
-    return _tokens(instance.word), _tokens(instance.phrase)
+def key_of(instance: TextualInstance | VisualInstance) -> Key:
+    if isinstance(instance, VisualInstance):
+        return _tokens(instance.word), _tokens(instance.phrase)
+    return _tokens(instance.text[slice(*instance.target_span)]), _tokens(instance.text)
 
 
-def read_released(path: str | Path, instances: Iterable[VisualInstance]) -> dict[Key, str]:
-    """The released definition of each query that has one, by `key_of`; the first of several counts.
+def read_released(path: str | Path, instances: Iterable[TextualInstance | VisualInstance]) -> dict[Key, str]:
+    """The released definition of each instance that has one, by `key_of`; the first of several counts.
 
     Reads the corpus once, a line at a time. Of phrases that hold one another, a line is about the longest.
     Raises UserError with file and line for a line of another form.

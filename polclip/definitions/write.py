@@ -1,110 +1,136 @@
-"""What the target of each visual query means, in a sentence: the part of D-GPT in the paper."""
+"""What the target of each instance means, in a sentence: the part of D-GPT in the paper."""
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
-from polclip.definitions.cost import Cost
 from polclip.errors import UserError
-from polclip.files import write_json, write_json_lines
+from polclip.files import read_json, read_json_lines, write_json, write_json_lines
 from polclip.inventory import Inventory
-from polclip.records import VisualInstance, read_records
+from polclip.records import TextualInstance, VisualInstance, read_records
 
 log = logging.getLogger(__name__)
 SOURCES = ("none", "openai", "released", "wordnet")
-Defined = tuple[str | None, str | None]  # definition or None, flag or None
+Instance = TextualInstance | VisualInstance
+# What is kept of an answer beside what it says.
+_PROVENANCE = ("text", "served_by", "date", "tokens_in", "tokens_out", "usd", "seconds")
 
 
 def write_definitions(
     instances: str | Path,
+    kind: type[Instance],
     definitions: str | Path,
     cost: str | Path,
     settings: Mapping,
-    inventory: Inventory,
-    released: str | Path | None,
-    cache: str | Path,
+    *,
+    inventory: Inventory | None = None,
+    released: str | Path | None = None,
+    requests: str | Path | None = None,
+    model: str | Path | None = None,
+    cache: str | Path = "",
+    run: str = "",
 ) -> None:
-    """Write a JSON line for each visual instance, in order, and what the answers cost.
+    """Write a JSON line for each instance, in order, and what the answers cost.
 
-    instances: Parquet of VisualInstance. settings: the config's block `definitions`. released: the D-GPT corpus,
-    for that source. cache: where paid answers are kept. A line: instance_id, definition (null where there is
-    none), source, model (null but for openai), flag (null, or why there is none). The cost: usd, requests,
-    tokens_in, tokens_out of all answers the definitions rest on, whether paid now or in an earlier run.
+    Args:
+        instances: Parquet file of records of that kind.
+        settings: the config's block `definitions`.
+        inventory: for the source wordnet. released: the D-GPT corpus, for that source.
+        requests: of `plan_definitions`, for the source openai. model: what `finetune_dgpt` wrote of the model that is
+            to be asked in place of `definitions.model`, or None. cache: the folder where paid answers are kept.
+            run: whose `max_usd` it is.
+
+    A line: instance_id, definition (null where there is none), source, model (null but for openai), flag (null, or why
+    there is none). Of openai also prompt, text (the answer as it came), served_by, date, tokens_in, tokens_out, usd and
+    seconds of the answer. The cost: corpus, split, source, model, instances, defined, flags (how many of each), and
+    requests, tokens_in, tokens_out, usd, seconds of all answers the definitions rest on, whether paid now or before.
     Raises UserError (see `client.connect`, `cost.Budget`); nothing is written then, but paid answers are kept.
     """
     source = settings["source"]
     if source not in SOURCES:
         raise UserError(f"definitions.source: {source!r} is unknown. Allowed: {', '.join(SOURCES)}.")
-    spent = Cost()
-    if source == "openai":
-        define, spent = _asked(instances, settings, cache)
-    elif source == "released":
-        define = _released(instances, released)
-    elif source == "wordnet":
-        define = _from_wordnet(inventory)
-    else:
-        define = _nothing
-    model = settings["model"] if source == "openai" else None
+    asked = settings["model"] if source == "openai" else None
+    if asked and model:
+        asked = read_json(model)["model"]
     flags: Counter[str] = Counter()
+    answers: dict[str, dict] = {}
+    counts: Counter[str] = Counter()
 
     def lines() -> Iterator[dict]:
-        for instance in read_records(instances, VisualInstance):
-            definition, flag = define(instance)
-            flags[flag or ("defined" if definition else "none")] += 1
-            yield {
-                "instance_id": instance.instance_id,
-                "definition": definition,
-                "source": source,
-                "model": model,
-                "flag": flag,
-            }
+        if source == "openai":
+            each = _asked(requests, {**settings, "model": asked}, cache, run, answers)
+        else:
+            define = {"none": _nothing, "released": _released, "wordnet": _from_wordnet}[source]
+            each = map(define(instances, kind, inventory, released), read_records(instances, kind))
+        for line in each:
+            counts["instances"] += 1
+            counts["defined"] += line["definition"] is not None
+            flags.update([line["flag"]] if line["flag"] else [])
+            first = {"instance_id": line.pop("instance_id"), "definition": line.pop("definition")}
+            yield first | {"source": source, "model": asked} | line
 
     write_json_lines(definitions, lines())
-    write_json(cost, asdict(spent) | {"usd": round(spent.usd, 6)})
-    log.info("%s: %s", instances, ", ".join(f"{count} {flag}" for flag, count in flags.most_common()))
+    path = Path(instances)
+    sums = {name: sum(answer[name] or 0 for answer in answers.values()) for name in _PROVENANCE[3:]}
+    write_json(
+        cost,
+        {"corpus": path.parent.name, "split": path.stem, "source": source, "model": asked}
+        | {"instances": counts["instances"], "defined": counts["defined"], "flags": dict(sorted(flags.items()))}
+        | {"requests": len(answers), "tokens_in": sums["tokens_in"], "tokens_out": sums["tokens_out"]}
+        | {"usd": round(sums["usd"], 6), "seconds": round(sums["seconds"], 3)},
+    )
+    log.info("%s: %s of %s defined, %s", path, counts["defined"], counts["instances"], dict(flags) or "none flagged")
 
 
-def _nothing(instance: VisualInstance) -> Defined:
-    return None, None
+def _line(instance: Instance, definition: str | None, flag: str | None) -> dict:
+    return {"instance_id": instance.instance_id, "definition": definition, "flag": flag}
 
 
-def _from_wordnet(inventory: Inventory) -> Callable[[VisualInstance], Defined]:
-    from polclip.definitions.glosses import fitting_gloss
-
-    return lambda instance: fitting_gloss(instance, inventory)
+def _nothing(*_) -> Callable[[Instance], dict]:
+    return lambda instance: _line(instance, None, None)
 
 
-def _released(instances: str | Path, released: str | Path | None) -> Callable[[VisualInstance], Defined]:
+def _from_wordnet(_instances, _kind, inventory: Inventory, _released) -> Callable[[Instance], dict]:
+    from polclip.definitions.glosses import gloss_of
+
+    return lambda instance: _line(instance, *gloss_of(instance, inventory))
+
+
+def _released(instances, kind, _inventory, released: str | Path | None) -> Callable[[Instance], dict]:
     from polclip.definitions.released import key_of, read_released
 
     if released is None:
         raise UserError("definitions.source: released needs the D-GPT corpus, data set dgpt_corpus.")
-    found = read_released(released, read_records(instances, VisualInstance))
+    found = read_released(released, read_records(instances, kind))
 
-    def define(instance: VisualInstance) -> Defined:
+    def define(instance: Instance) -> dict:
         definition = found.get(key_of(instance))
-        return definition, None if definition else "not_released"
+        return _line(instance, definition, None if definition else "not_released")
 
     return define
 
 
 def _asked(
-    instances: str | Path, settings: Mapping, cache: str | Path
-) -> tuple[Callable[[VisualInstance], Defined], Cost]:
+    requests: str | Path, settings: Mapping, cache: str | Path, run: str, answers: dict[str, dict]
+) -> Iterator[dict]:
     # Imported here, so that no other source needs the client library.
     from polclip.definitions.answers import answer_all
-    from polclip.definitions.cache import key_of, read_answer
-    from polclip.definitions.cost import Budget, price_of
-    from polclip.definitions.prompts import definition_in, request_of
+    from polclip.definitions.cache import AnswerCache, key_of
+    from polclip.definitions.prompts import definition_in
 
-    base_url = settings["base_url"]
-    budget = Budget(price_of(settings["model"], base_url), settings["max_usd"])
-    requests = (request_of(instance, settings) for instance in read_records(instances, VisualInstance))
-    answer_all(requests, cache, base_url, budget)
+    def keyed() -> Iterator[tuple[str, str, dict]]:
+        for line in read_json_lines(requests):
+            request = line["request"] | {"model": settings["model"]}
+            yield line["instance_id"], key_of(request, settings["base_url"]), request
 
-    def define(instance: VisualInstance) -> Defined:
-        return definition_in(read_answer(cache, key_of(request_of(instance, settings), base_url)))
-
-    return define, budget.spent
+    with AnswerCache(cache) as kept:
+        answer_all({key: request for _, key, request in keyed()}, kept, settings, run)
+        for instance_id, key, request in keyed():
+            answer = answers.setdefault(key, kept.answer(key))
+            definition, flag = definition_in(answer, settings)
+            yield (
+                {"instance_id": instance_id, "definition": definition, "flag": flag}
+                | {"prompt": request["messages"][-1]["content"]}
+                | {name: answer[name] for name in _PROVENANCE}
+            )
