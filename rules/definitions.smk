@@ -6,7 +6,7 @@ FINE_TUNES = ASKS and config["definitions"]["finetuning"]["corpus"] != "none"
 PLAN = Path(result("definitions/plan.txt"))
 # A dry run tells what definitions_plan has found.
 PLANNED = (
-    PLAN.read_text(encoding="utf-8").strip().replace("{", "{{").replace("}", "}}")
+    PLAN.read_text(encoding="utf-8").split("\n")[0].replace("{", "{{").replace("}", "}}")
     if PLAN.exists()
     else "`snakemake definitions_plan` tells what they cost, without key or network."
 )
@@ -90,8 +90,6 @@ rule write_definitions:
         result("logs/write_definitions/{corpus}.{split}.log"),
     benchmark:
         result("benchmarks/write_definitions/{corpus}.{split}.tsv")
-    message:
-        "Definitions of {wildcards.corpus}/{wildcards.split}." + (f" All of this run: {PLANNED}" if ASKS else "")
     conda:
         "../environment.yaml"
     threads: 1
@@ -105,5 +103,8 @@ rule write_definitions:
         asked=pick("definitions", *ASKED_KEYS) if ASKS else {},
         language=config["definitions"]["language"],
         code=code_of("write_definitions"),
+    message:
+        "Definitions of {wildcards.corpus}/{wildcards.split}."
+        + (f" All of this run: {PLANNED}" if ASKS else "")
     script:
         "../workflow_scripts/write_definitions.py"

@@ -17,8 +17,8 @@ from tiny_wordnet import tiny_inventory
 from polclip.definitions import client
 from polclip.definitions.cache import AnswerCache
 from polclip.definitions.cost import Price, price_of
-from polclip.definitions.plan import plan_definitions
 from polclip.definitions.glosses import fitting_gloss
+from polclip.definitions.plan import plan_definitions
 from polclip.definitions.write import write_definitions
 from polclip.errors import UserError
 from polclip.files import read_json, read_json_lines
@@ -271,7 +271,9 @@ def test_a_damaged_cache_is_named_and_nothing_is_paid(tmp_path, chat):
 
 def test_the_budget_is_that_of_all_jobs_of_a_run(tmp_path, chat):
     # About 80 bytes in (at most a token each) and 60 tokens out: 0.0002 USD at most, 0.00007 in truth.
-    with pytest.raises(UserError, match=r"max_usd: 0.0006 USD do not suffice: this run has paid 0.000\d USD for \d ans"):
+    with pytest.raises(
+        UserError, match=r"max_usd: 0.0006 USD do not suffice: this run has paid 0.000\d USD for \d ans"
+    ):
         _write(tmp_path, base_url=chat.url, max_usd=0.0006)
     paid = chat.paid
     assert 1 <= paid <= 8 and _kept(tmp_path) == paid and not (tmp_path / "out.jsonl").exists()
@@ -289,7 +291,9 @@ def test_the_budget_is_that_of_all_jobs_of_a_run(tmp_path, chat):
 def test_with_money_for_100_answers_at_most_100_are_asked_for(tmp_path, chat):
     queries = [("bat", f"bat {number:03}") for number in range(150)]
     usd = 100 * (50 * 1 + 10 * 2) / 1e6
-    with pytest.raises(UserError, match=r"has paid 0.00\d+ USD for \d+ answers. They are kept .* raise max_usd, and run"):
+    with pytest.raises(
+        UserError, match=r"has paid 0.00\d+ USD for \d+ answers. They are kept .* raise max_usd, and run"
+    ):
         _write(tmp_path, queries, base_url=chat.url, max_usd=usd, at_once=32)
     assert 80 < len(chat.requests) <= 100 and _kept(tmp_path) == len(chat.requests)
     _write(tmp_path, queries, base_url=chat.url)
@@ -299,7 +303,7 @@ def test_with_money_for_100_answers_at_most_100_are_asked_for(tmp_path, chat):
 def test_prices(chat, tmp_path):
     prices = SETTINGS["prices"]
     assert price_of("ft:gpt-3.5-turbo-1106:someone::id", prices) == Price(3, 6)
-    with pytest.raises(UserError, match="has no price of 'gpt-unheard-of'.*Known: gpt-3.5-turbo-1106, ft:"):
+    with pytest.raises(UserError, match=r"has no price of 'gpt-unheard-of'.*Known: gpt-3.5-turbo-1106, ft:"):
         price_of("gpt-unheard-of", prices)
     _, cost = _write(tmp_path, PHRASES[:1], base_url=chat.url, model="own-model", max_usd=0)
     assert (cost["usd"], cost["requests"], cost["tokens_in"], cost["tokens_out"]) == (0, 1, 50, 10)

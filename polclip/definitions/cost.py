@@ -67,9 +67,7 @@ class Budget:
         share: of the price that is paid.
     """
 
-    def __init__(
-        self, price: Price, max_usd: float, answers: int = 0, spent: float = 0.0, share: float = 1.0
-    ) -> None:
+    def __init__(self, price: Price, max_usd: float, answers: int = 0, spent: float = 0.0, share: float = 1.0) -> None:
         self.answers, self.spent, self.max_usd = answers, spent, max_usd
         self._price, self._share = price, share
         self._reserved, self._under_way = 0.0, 0

@@ -1,4 +1,4 @@
-"""What definitions of a corpus would be asked for, and at what price: before anything is spent, without key or network."""
+"""What would be asked about a corpus, and at what price: before anything is spent, without key or network."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,9 +73,9 @@ def _usd(price: Price, tokens: Mapping[str, int]) -> dict[str, float]:
 
 
 def write_plan_table(plans: Sequence[str | Path], table: str | Path, said: str | Path) -> str:
-    """Write the plans of all corpora as one table, a line a corpus and model, and what they come to as a text; return that.
+    """Write the plans of all corpora as one table, a line a corpus and model, and what they come to in words; return those.
 
-    Columns: corpus split instances requests tokens_in tokens_out model asked usd usd_most usd_batch.
+    The first line is about the model that is asked. Columns of the table: corpus split instances requests tokens_in tokens_out model asked usd usd_most usd_batch.
     """
     rows = [
         {key: plan[key] for key in ("corpus", "split", "instances", "requests", "tokens_in", "tokens_out")}
@@ -98,14 +98,16 @@ def _in_words(rows: Sequence[Mapping]) -> str:
     for row in rows:
         by_model.setdefault(row["model"], []).append(row)
     asked = next(model for model, own in by_model.items() if own[0]["asked"])
+    own = by_model[asked]
     lines = [
-        f"{_sum(by_model[asked], 'requests'):,} questions for {asked}, about {_sum(by_model[asked], 'tokens_in'):,} tokens "
-        f"in and {_sum(by_model[asked], 'tokens_out'):,} out.",
+        f"{_sum(own, 'requests'):,} questions for {asked}, about {_sum(own, 'tokens_in'):,} tokens in and "
+        f"{_sum(own, 'tokens_out'):,} out: about {_sum(own, 'usd'):.2f} USD, {_sum(own, 'usd_batch'):.2f} by batch, "
+        f"{_sum(own, 'usd_most'):.2f} at most.",
         f"{'USD':<28} {'about':>9} {'by batch':>9} {'at most':>9}",
     ]
     for model, own in by_model.items():
         sums = (_sum(own, column) for column in ("usd", "usd_batch", "usd_most"))
-        lines.append(f"{model:<28} " + " ".join(f"{usd:>9.4f}" for usd in sums))
+        lines.append(f"{model:<28} " + " ".join(f"{usd:>9.2f}" for usd in sums))
     return "\n".join(lines)
 
 

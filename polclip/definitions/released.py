@@ -1,7 +1,7 @@
 """Definitions that came with the corpora: chat lines, of which the user's names a word and its phrase.
 
 The D-GPT corpus is JSON Lines, `{"messages": [system, user, assistant]}`. The wording of the user's lines is not
-documented, so a line is about an instance when it holds the whole phrase (or sentence) and, beside the phrase, the word.
+documented, so a line is about an instance when it holds the whole phrase or sentence and, beside it, the word.
 """
 
 from collections.abc import Iterable, Iterator
