@@ -254,7 +254,7 @@ def test_what_is_under_way_comes_in_when_the_run_is_stopped(tmp_path, chat, numb
         return Reply()
 
     chat.reply = stop_at_the_sixth
-    with pytest.raises(UserError, match="Stopped. What was under way has come in"):
+    with pytest.raises(UserError, match=r"Stopped\. What was under way has come in"):
         _write(tmp_path, base_url=chat.url)
     assert 7 <= chat.paid == _kept(tmp_path) < 12
     _write(tmp_path, base_url=chat.url)

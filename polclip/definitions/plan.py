@@ -73,9 +73,10 @@ def _usd(price: Price, tokens: Mapping[str, int]) -> dict[str, float]:
 
 
 def write_plan_table(plans: Sequence[str | Path], table: str | Path, said: str | Path) -> str:
-    """Write the plans of all corpora as one table, a line a corpus and model, and what they come to in words; return those.
+    """Write the plans of all corpora as one table, and what they come to in words; return those.
 
-    The first line is about the model that is asked. Columns of the table: corpus split instances requests tokens_in tokens_out model asked usd usd_most usd_batch.
+    A line of the table is of a corpus and a model: corpus split instances requests tokens_in tokens_out model asked usd
+    usd_most usd_batch. The first line of the words is about the model that is asked.
     """
     rows = [
         {key: plan[key] for key in ("corpus", "split", "instances", "requests", "tokens_in", "tokens_out")}
