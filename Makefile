@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo ablations test lint clean
+.PHONY: help demo demo-definitions ablations test lint clean
 
 # The first Python of 3.11 or newer; name another with `make demo PYTHON=...`.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -15,6 +15,7 @@ INSTALLED := .venv/installed
 
 help:
 	@echo "make demo   download, train, evaluate and report on the embedded data set (results/demo/report/index.html)"
+	@echo "make demo-definitions   the same with definitions from a server on this machine (results/demo_definitions)"
 	@echo "make ablations   what each part is worth on the same data (results/demo/tables/ablations.tsv)"
 	@echo "make test   run all tests"
 	@echo "make lint   check the style of code and workflow"
@@ -36,6 +37,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: $(INSTALLED)
 	@$(BIN)/snakemake --cores $(CORES) --configfile presets/demo.yaml
 	@echo "The report: results/demo/report/index.html"
+
+# The server answers from the inventory, and ends with the run.
+demo-definitions: $(INSTALLED)
+	@$(BIN)/python tests/openai_server.py --port 8765 --inventory results/demo_definitions/inventory & server=$$!; \
+		trap 'kill $$server' EXIT; \
+		$(BIN)/snakemake --cores $(CORES) --configfile presets/demo.yaml presets/demo_definitions.yaml
+	@echo "The report: results/demo_definitions/report/index.html"
 
 ablations: $(INSTALLED)
 	@$(BIN)/snakemake ablations --cores $(CORES) --configfile presets/demo.yaml

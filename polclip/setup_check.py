@@ -71,4 +71,6 @@ def _device(asked: str) -> str:
 def _key(definitions: Mapping) -> str:
     if definitions["source"] != "openai":
         return f"not needed (definitions.source is {definitions['source']})"
+    if definitions["base_url"]:
+        return f"not needed, unless {definitions['base_url']} asks for one"
     return f"OPENAI_API_KEY is {'set' if os.environ.get('OPENAI_API_KEY') else 'not set: definitions need it'}"

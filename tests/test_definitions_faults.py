@@ -1,0 +1,137 @@
+"""A thousand definitions from a server that fails, for processes that are killed: all complete, each paid for once."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from openai_server import Reply, openai_server, random_faults
+from test_definitions import CANARY, SETTINGS
+
+from polclip.definitions import client
+from polclip.definitions.plan import plan_definitions
+from polclip.definitions.write import write_definitions
+from polclip.files import read_json_lines
+from polclip.records import VisualInstance, write_records
+
+# Quick retries, so that the test is.
+PROGRAM = """
+import json, sys
+import openai._base_client
+from polclip.definitions import client
+from polclip.definitions.write import write_definitions
+from polclip.records import VisualInstance
+openai._base_client.INITIAL_RETRY_DELAY, client.TIMEOUT_SECONDS, client.UNREADABLE_WAIT = 0.01, 1, 0.01
+given = json.loads(sys.argv[1])
+places = (given.pop(name) for name in ("definitions", "cost", "settings"))
+write_definitions(given.pop("instances"), VisualInstance, *places, **given)
+"""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr(client, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(client, "UNREADABLE_WAIT", 0.01)
+    with openai_server() as running:
+        yield running
+
+
+def part(folder, numbers, url, name="all", **settings):
+    """What write_definitions is given for some of the queries: everything but the kind of instance."""
+    settings = {**SETTINGS, "base_url": url, "at_once": 32, **settings}
+    instances = folder / f"{name}.parquet"
+    ids = [f"p:{number}" for number in range(10)]
+    queries = [VisualInstance(f"q.{k}", "en", "bat", f"bat {k:04}", ids, ids[0]) for k in numbers]
+    write_records(instances, VisualInstance, queries)
+    plan_definitions(instances, VisualInstance, folder / f"{name}.requests.jsonl", folder / "plan.json", settings)
+    return {
+        **{"instances": str(instances), "settings": settings, "run": "paper"},
+        **{"definitions": str(folder / f"{name}.jsonl"), "cost": str(folder / f"{name}.cost.json")},
+        **{"requests": str(folder / f"{name}.requests.jsonl"), "cache": str(folder / "cache")},
+    }
+
+
+def define(given):
+    given = dict(given)
+    places = [given.pop(name) for name in ("definitions", "cost", "settings")]
+    write_definitions(given.pop("instances"), VisualInstance, *places, **given)
+    return [line["definition"] for line in read_json_lines(places[0])]
+
+
+def start(given):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, json.dumps(given)],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kept(folder):
+    """The questions of the answers that are kept."""
+    with sqlite3.connect(folder / "cache" / "answers.sqlite") as database:
+        return {json.loads(row[0])["messages"][1]["content"] for row in database.execute("SELECT request FROM answers")}
+
+
+def asked(requests):
+    return Counter(request["messages"][1]["content"] for request in requests)
+
+
+def test_a_thousand_answers_of_a_failing_server_are_paid_for_once(tmp_path, server):
+    server.reply = random_faults(seed=0, share=0.3)
+    definitions = define(part(tmp_path, range(1000), server.url))
+    assert len(definitions) == 1000 and None not in definitions
+    assert len(server.requests) > 1300 and server.paid == 1000 and set(server.paid_by_question.values()) == {1}
+    before = len(server.requests)
+    assert define(part(tmp_path, range(1000), server.url)) == definitions
+    for jobs in (1, 3, 7):
+        for job in range(jobs):
+            define(part(tmp_path, range(job, 1000, jobs), server.url, name=f"{job}-of-{jobs}"))
+    assert len(server.requests) == before
+
+
+def test_five_kills_lose_nothing_that_is_kept(tmp_path, server):
+    server.reply = random_faults(seed=1, share=0.3)
+    given = part(tmp_path, range(1000), server.url)
+    finished: set[str] = set()
+    for kill in range(5):
+        process = start(given)
+        while len(server.requests) < 220 * (kill + 1):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        time.sleep(0.05)  # what the server was about to note
+        assert not asked(server.requests[server.seen :]).keys() & finished if hasattr(server, "seen") else True
+        server.seen, finished = len(server.requests), kept(tmp_path)
+    assert 500 < len(finished) < 1000
+    process = start(given)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, said
+    assert not asked(server.requests[server.seen :]).keys() & finished
+    assert len(list(read_json_lines(given["definitions"]))) == len(kept(tmp_path)) == 1000
+    # What was under way at a kill was asked for again, under the same idempotency key: the server charges it once.
+    assert set(server.paid_by_question.values()) == {1} and server.paid == 1000
+    assert server.repeated <= 5 * 32
+    assert CANARY not in said
+
+
+def test_processes_that_ask_at_once_pay_each_answer_once(tmp_path, server):
+    server.reply = lambda number, body: Reply(headers={})
+    parts = [part(tmp_path, numbers, server.url, f"part-{at}") for at, numbers in enumerate([range(0, 120), range(60, 180), range(180)])]
+    processes = [start(given) for given in parts]
+    for process in processes:
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 0, said
+    assert [len(list(read_json_lines(given["definitions"]))) for given in parts] == [120, 120, 180]
+    assert len(server.requests) == server.paid == 180
