@@ -171,10 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
             if (self.command, address.path) == ("POST", CHATS):
                 reply, content = _chat(server, body, self.headers["Idempotency-Key"])
             else:
-                query, kind = (
-                    dict(parse_qsl(address.query, keep_blank_values=True)),
-                    self.headers.get("Content-Type", ""),
-                )
+                query = dict(parse_qsl(address.query, keep_blank_values=True))
+                kind = self.headers.get("Content-Type", "")
                 reply, content = _other(server, self.command, address.path, query, body, kind)
         except Refused as refused:
             return self._send(refused.status, _json({"error": refused.error}))
