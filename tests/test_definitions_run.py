@@ -1,4 +1,4 @@
-"""The workflow with definitions from a server of OpenAI's protocol, on this machine and on clusters; and the key nowhere."""
+"""The workflow with definitions from a server of OpenAI's protocol, here and on clusters; and the key nowhere."""
 
 import shutil
 import stat
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
+import pandas as pd
 import pytest
 import yaml
 from openai_server import Reply, openai_server
@@ -96,8 +97,8 @@ def test_the_whole_workflow_with_definitions_of_a_server(tmp_path, mirror, serve
     definitions = list(read_json_lines(results / "definitions" / "hard.test.jsonl"))
     assert definitions and {line["definition"] for line in definitions} == {DEFINED}
     assert {line["flag"] for line in definitions} == {None} and definitions[0]["served_by"] == "wordnet-glosses"
-    texts = __import__("pandas").read_parquet(results / "texts" / "texts.parquet")["text"]
-    assert sum(DEFINED in text for text in texts) > 0
+    texts = pd.read_parquet(results / "texts" / "texts.parquet")["text"]
+    assert texts.str.contains(DEFINED).any()
     asked = len(server.requests)
     assert asked and set(server.keys) == {f"Bearer {CANARY}"} and set(server.paid_by_question.values()) == {1}
     assert read_json(results / "costs.json") and CANARY not in said + planned
