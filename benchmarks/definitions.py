@@ -33,7 +33,7 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--requests", type=int, default=4000, help="questions asked")
     parser.add_argument("--rate", type=float, default=200, help="the allowed requests/s")
-    parser.add_argument("--at-once", type=int, default=64, help="requests under way")
+    parser.add_argument("--at-once", type=int, default=32, help="requests under way")
     parser.add_argument("--latency", type=float, default=0.1, help="seconds that the server takes for an answer")
     return parser.parse_args()
 
