@@ -119,7 +119,7 @@ def test_a_cluster_sees_no_key(tmp_path, mirror, server):
     )
     submit.chmod(submit.stat().st_mode | stat.S_IXUSR)
     cluster = ("--executor", "cluster-generic", "--cluster-generic-submit-cmd", str(submit), "--jobs", "2")
-    said = run(project, "definitions", *cluster)
+    said = run(project, "results/cluster/definitions/hard.test.jsonl", *cluster)
     submitted = "".join(path.read_text() for path in (project / "jobs").glob("*.sh"))
     assert "plan_definitions" in submitted and "write_definitions" not in submitted
     assert set(server.keys) == {f"Bearer {CANARY}"} and CANARY not in said
@@ -133,6 +133,7 @@ def test_slurm_sees_no_key(tmp_path, mirror, server):
         pytest.skip("Slurm does not run here")
     project = project_of(tmp_path, mirror, server, "slurm")
     slurm = ("--executor", "slurm", "--slurm-no-account", "--slurm-status-command", "squeue", "--jobs", "2")
-    said = run(project, "definitions", *slurm)
+    quickly = ("--slurm-init-seconds-before-status-checks", "3", "--seconds-between-status-checks", "2")
+    said = run(project, "results/slurm/definitions/hard.test.jsonl", *slurm, *quickly)
     assert "plan_definitions" in said and set(server.keys) == {f"Bearer {CANARY}"} and CANARY not in said
     assert files_with_the_key(project) == []
