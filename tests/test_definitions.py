@@ -229,7 +229,11 @@ def test_answers_of_no_use_are_kept_flagged(tmp_path, chat):
     lines, cost = _write(tmp_path, PHRASES[:7], base_url=chat.url)
     assert [line["flag"] for line in lines] == ["refused", "refused", "empty", "overlong", "refused", "refused", None]
     assert [line["definition"] for line in lines] == [None] * 6 + ["a definition"]
-    assert cost["requests"] == 7 and cost["tokens_out"] == 5 * 10 + 0 + 60  # uncounted ones at their most
+    assert cost["requests"] == 7 and cost["defined"] == 1
+    assert cost["flags"] == {"refused": 4, "empty": 1, "overlong": 1}
+    assert (lines[3]["text"], lines[1]["text"][:9]) == ("a winged animal of the", "I'm sorry")  # as they came
+    assert lines[5]["usd"] == lines[5]["tokens_in"] == 0
+    assert cost["tokens_out"] == 5 * 10 + 0 + 60  # uncounted ones at their most
     asked = len(chat.requests)
     _write(tmp_path, PHRASES[:7], base_url=chat.url)
     assert len(chat.requests) == asked

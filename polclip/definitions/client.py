@@ -90,7 +90,8 @@ async def ask(client: openai.AsyncOpenAI, key: str, request: Mapping, base_url: 
     for _ in range(UNREADABLE_TRIES):
         response = await plainly(_sent(client, key, request), base_url, request["model"])
         if response is None:
-            return answer_in({"choices": []}, request) | {"finish_reason": "content_filter", "tokens_out": 0}
+            unpaid = {"finish_reason": "content_filter", "tokens_in": 0, "tokens_out": 0}
+            return answer_in({"choices": []}, request) | unpaid
         completion = _completion(response.content)
         if completion:
             return answer_in(completion, request) | {"seconds": round(response.elapsed.total_seconds(), 3)}
