@@ -69,11 +69,13 @@ def asked(tmp_path_factory):
     return world, textual, visual, definitions
 
 
-def test_each_corpus_is_read_with_its_own_definitions(asked):
+def test_each_corpus_is_read_with_its_own_definitions(asked, caplog):
     world, textual, visual, definitions = asked
+    caplog.set_level("INFO")
     corpus = TextualCorpus.read(textual, world.inventory, world.texts, definitions)
     plain = TextualCorpus.read(textual, world.inventory, world.texts)
     one = len(corpus) // 2
+    assert caplog.messages == [f"2 of {len(corpus)} sentences are too long to be read behind a definition."]
     assert corpus.instances == plain.instances and corpus.instances[0].instance_id == corpus.instances[one].instance_id
     for k, instance in enumerate(corpus.instances):
         text = context_text(instance, TOLD["one" if k < one else "other"])[0]

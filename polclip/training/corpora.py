@@ -3,6 +3,7 @@
 N instances, S senses (synsets), w a tower's width.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,6 +28,8 @@ from polclip.errors import UserError
 from polclip.inventory import Inventory
 from polclip.model.representations import Tokens
 from polclip.records import Phrase, Picture, TextualInstance, VisualInstance, read_records
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,12 @@ class TextualCorpus:
         # A text that is not stored is told of here, not in the middle of training.
         read = [_text_and_span(texts, x, definition) for x, definition in zip(instances, defined, strict=True)]
         ids, spans = [item for item, _ in read], [span for _, span in read]
+        left_out = sum(
+            bool(definition) and span == x.target_span
+            for x, definition, span in zip(instances, defined, spans, strict=True)
+        )
+        if left_out:
+            log.info("%d of %d sentences are too long to be read behind a definition.", left_out, len(read))
         return cls(instances, texts, ids, spans, candidates, gold, list(place))
 
 
