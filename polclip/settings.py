@@ -114,6 +114,12 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
                 )
     yield from _wrong_weights(config["encoder"], datasets)
     yield from _wrong_mapping(config)
+    definitions = config["definitions"]
+    if definitions["source"] != "none" and "visual" in definitions["of"] and "photo" not in definitions["query_forms"]:
+        yield (
+            "definitions.query_forms: only photo carries the definition of a visual query; "
+            "add it, or take visual away from definitions.of."
+        )
     styles = config["pictures"]["styles"]
     families = sorted({style["family"] for style in styles.values()})
     for key in ("dev_families", "test_families"):

@@ -110,11 +110,17 @@ def phrase_files():
     ]
 
 
+def defined_files(*sides):
+    """The instances that definitions are written for: no training set, whose definitions are the answers."""
+    return [file for task in config["definitions"]["of"] for file in instance_files(task, *sides)]
+
+
 def definition_files(*sides):
-    """Definitions are written for what is asked about pictures: the dev and test queries."""
+    """The definitions of each of `defined_files`."""
     return [
         result(f"definitions/{'.'.join(entry.split('/'))}.jsonl")
-        for entry in entries("visual", *sides)
+        for task in config["definitions"]["of"]
+        for entry in entries(task, *sides)
     ]
 
 
@@ -196,16 +202,19 @@ WITH_CAPTIONS = any(
     settings.experiment_block(config, name, "model")["w2i_text"] == "caption"
     for name in (TRAINED if not PAIR else [])
 )
-WITHOUT_DEFINITIONS = any(not own.get("definitions", True) for own in EXPERIMENTS.values())
 
 
 def definitions_of(*sides):
-    """The definitions that an experiment reads: none where it is to do without."""
-    return lambda wildcards: (
-        definition_files(*sides)
-        if EXPERIMENTS[wildcards.experiment].get("definitions", True)
-        else []
-    )
+    """The definitions that an experiment reads, for `unpack`: none where it is to do without."""
+
+    def of_experiment(wildcards):
+        asks = EXPERIMENTS[wildcards.experiment].get("definitions", True)
+        return {
+            "defined": defined_files(*sides) if asks else [],
+            "definitions": definition_files(*sides) if asks else [],
+        }
+
+    return of_experiment
 
 
 # The experiment that the others are compared with.
@@ -299,10 +308,10 @@ def score_files(experiments=config["experiments"]):
     ]
 
 
-def features_of_baseline(wildcards):
-    """Only zero_shot asks the frozen towers."""
+def read_by_baseline(wildcards):
+    """Only zero_shot asks the frozen towers, and with definitions."""
     baseline = EXPERIMENTS[wildcards.experiment]["baseline"]
-    return FEATURES if baseline == "zero_shot" else {}
+    return FEATURES | definitions_of("test")(wildcards) if baseline == "zero_shot" else {}
 
 
 def block_of(block):

@@ -7,6 +7,7 @@ rule collect_texts:
         textual=instance_files("textual", "train", "dev", "test"),
         visual=instance_files("visual", "dev", "test"),
         phrases=phrase_files(),
+        defined=defined_files("dev", "test"),
         definitions=definition_files("dev", "test"),
         classes=CLASSES,
         captions=instance_files("textual", "train") if WITH_CAPTIONS else [],
@@ -24,7 +25,6 @@ rule collect_texts:
         runtime=30,
     params:
         forms=config["definitions"]["query_forms"],
-        undefined=WITHOUT_DEFINITIONS,
         code=code_of("collect_texts"),
     script:
         "../workflow_scripts/collect_texts.py"

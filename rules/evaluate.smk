@@ -3,12 +3,12 @@
 
 rule predict:
     input:
+        unpack(definitions_of("test")),
         **FEATURES,
         **INVENTORY,
         model=result("models/{experiment}/seed-{seed}/model.safetensors"),
         config=result("models/{experiment}/seed-{seed}/config.json"),
         instances=TEST_FILES,
-        definitions=definitions_of("test"),
     output:
         predictions=predictions_of(BENCHMARKS),
         official=official_of(BENCHMARKS),
@@ -37,10 +37,9 @@ rule predict:
 # `random` and `zero_shot` know both tasks.
 rule baseline:
     input:
-        unpack(features_of_baseline),
+        unpack(read_by_baseline),
         **INVENTORY,
         instances=TEST_FILES,
-        definitions=definition_files("test"),
     output:
         predictions=predictions_of(BENCHMARKS),
         official=official_of(BENCHMARKS),

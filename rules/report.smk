@@ -127,6 +127,9 @@ rule report:
         predictions=prediction_files(),
         instances=TEST_FILES,
         pictures=[picture_table(style) for style in PICTURE_SETS],
+        definition_costs=definition_costs(),
+        defined=defined_files("dev", "test"),
+        definitions=definition_files("dev", "test"),
     output:
         page=report(result("report/index.html"), caption="report/page.rst"),
     log:

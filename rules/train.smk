@@ -40,10 +40,10 @@ rule align_towers:
 
 rule train:
     input:
+        unpack(definitions_of("dev")),
         **FEATURES,
         **TRAINING_CORPORA,
         **INVENTORY,
-        definitions=definitions_of("dev"),
         towers=result("towers/seed-{seed}") if PAIR else [],
         weights=[] if PAIR else TEXT_WEIGHTS,
     output:

@@ -48,7 +48,7 @@ def _call(folder: Path, world: World, **given) -> dict:
         "pictures_train": [str(world.pictures_train)],
         "phrases": [str(world.phrases)],
         "visual_dev": [str(world.dev_style), str(world.dev_words)],
-        "definitions": [],
+        "definitions": {},
         "forms": ["photo"],
         "training": dataclasses.asdict(SETTINGS),
         "seed": 7,
@@ -91,7 +91,7 @@ def clip_call(folder: Path, **encoder) -> dict:
         [*training, world.textual_dev],
         queries,
         [world.phrases],
-        [],
+        {},
         captions=training,
     )
     draw_pictures(folder, world)

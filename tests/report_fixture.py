@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -199,6 +200,7 @@ def build(root: Path, count: int = 40, textual_only: bool = False) -> ReportInpu
         Inventory.read(root / "senses.parquet", root / "synsets.parquet"),
     )
     write_table(root / "corpora.tsv", corpora_table(statistics))
+    definition_costs, defined = definitions(root, instances)
     significance(root / "significance.tsv", list(instances))
     write_json(root / "costs.json", COSTS)
     write_json(root / "provenance.json", PROVENANCE)
@@ -214,7 +216,38 @@ def build(root: Path, count: int = 40, textual_only: bool = False) -> ReportInpu
         pictures=list(tables.values()),
         senses=root / "senses.parquet",
         synsets=root / "synsets.parquet",
+        definition_costs=definition_costs,
+        definitions={paths[benchmark]: path for benchmark, path in defined.items()},
     )
+
+
+def definitions(root: Path, instances: dict[str, list]) -> tuple[list[Path], dict[str, Path]]:
+    """A language model's answers about every instance, each fifth of which cannot be used: their costs and files."""
+    costs, files = [], {}
+    glosses = {key: gloss for _, key, gloss, _ in SENSES}
+    unusable = [("refused", "I'm sorry, but I cannot define that."), ("overlong", "a word that means " * 30)]
+    for benchmark, found in instances.items():
+        lines, flags = [], Counter()
+        for number, x in enumerate(found):
+            flag, text = unusable[number // 5 % 2] if number % 5 == 4 else (None, None)
+            text = text or glosses[x.gold[0] if isinstance(x, TextualInstance) else x.sense_key]
+            flags.update([flag] if flag else [])
+            told = {"definition": None if flag else text, "source": "openai", "model": "gpt-3.5-turbo-1106"}
+            lines.append({"instance_id": x.instance_id, **told, "flag": flag, "text": text, "usd": 0.0001})
+        cost = {"corpus": benchmark, "split": "test", "source": "openai", "model": "gpt-3.5-turbo-1106"}
+        cost |= {"instances": len(found), "defined": len(found) - flags.total(), "flags": flags}
+        cost |= {
+            "requests": len(found),
+            "tokens_in": 61 * len(found),
+            "tokens_out": 1500,
+            "usd": 0.0054,
+            "seconds": 9.0,
+        }
+        files[benchmark] = root / "definitions" / f"{benchmark}.test.jsonl"
+        write_json_lines(files[benchmark], lines)
+        costs.append(root / "definitions" / f"{benchmark}.test.cost.json")
+        write_json(costs[-1], cost)
+    return costs, files
 
 
 def training_log(experiment: str, seed: int, steps: int = 400) -> list[dict]:

@@ -49,6 +49,7 @@ def textual_of(instances):
         records,
         texts=None,
         text_ids=[str(k) for k in range(len(instances))],
+        spans=[x.target_span for x in records],
         candidates=[np.array(senses) for senses, _ in instances],
         gold=[np.array(gold) for _, gold in instances],
         synsets=[synset_of(s) for s in range(1 + max(s for senses, _ in instances for s in senses))],

@@ -115,7 +115,7 @@ def test_a_trained_clip_predicts_what_the_looks_at_dev_found(call, main, tmp_pat
         tasks=["textual", "visual", "visual"],
         instances=instances,
         predictions=predictions,
-        definitions=[],
+        definitions={},
         forms=["photo"],
         device="cpu",
     )

@@ -35,7 +35,7 @@ def clip_world(world, tmp_path_factory):
         [world.textual_dev],
         [world.dev_style, world.dev_words],
         [world.phrases],
-        definitions=[],
+        definitions={},
     )
     architecture = write_clip(folder / "clip")
     encoder = ClipTextEncoder(load_clip(architecture, "")[0], architecture)
@@ -178,7 +178,6 @@ def test_a_word_without_candidates_is_left_unanswered(world, tmp_path):
 def test_a_model_folder_predicts_every_benchmark(world, tmp_path, queries_with_lost_pictures):
     model = random_model()
     model.write(tmp_path / "model")
-    (tmp_path / "definitions.jsonl").write_text("")
     targets = [tmp_path / "out" / f"{name}.jsonl" for name in ("words", "pictures")]
     predict(
         tmp_path / "model",
@@ -188,7 +187,7 @@ def test_a_model_folder_predicts_every_benchmark(world, tmp_path, queries_with_l
         tasks=["textual", "visual"],
         instances=[world.textual_dev, queries_with_lost_pictures],
         predictions=targets,
-        definitions=[tmp_path / "definitions.jsonl"],
+        definitions={},
         forms=["photo"],
         device="cpu",
     )

@@ -450,6 +450,47 @@ def test_costs_are_summed_by_rule(tmp_path):
         costs_by_rule(tmp_path)
 
 
+def test_definitions_are_counted_priced_and_shown(page, run):
+    section = page[0].one("section", id="definitions")
+    assert (
+        "96 of 120 instances of the dev and test sets have one (80.0 %); the others are asked without" in section.text()
+    )
+    assert "120 answers for 0.02 USD" in section.text()
+    counts, examples = section.all("table")
+    assert [head.text() for head in counts.all("th", scope="col")] == [
+        "Corpus", "Source", "Instances", "Defined", "Refused", "Overlong", "Requests", "Tokens in", "Tokens out", "USD",
+    ]  # fmt: skip
+    rows = {row.one("th").text(): [cell.text() for cell in row.all("td")] for row in counts.one("tbody").all("tr")}
+    assert list(rows) == ["wordnet_examples/test", "unseen_style/test", "hard/test"]
+    assert rows["hard/test"] == ["openaigpt-3.5-turbo-1106", "40", "32", "4", "4", "40", "2,440", "1,500", "0.0054"]
+    for corpus, number in (("wordnet_examples", 4), ("hard", 4)):
+        told = {line["instance_id"]: line for line in read_json_lines(run[0] / f"definitions/{corpus}.test.jsonl")}
+        shown = [row for row in examples.all("tr") if row.all("th")[0].text() == f"{corpus}/test"]
+        assert len(shown) == number
+        for row in shown:
+            context, said = (cell.text() for cell in row.all("td"))
+            assert (
+                row.one("mark").text() in {word for word, *_ in SENSES} and context.count(row.one("mark").text()) >= 1
+            )
+            usable = said in {gloss for _, _, gloss, _ in SENSES}
+            assert usable or (said.startswith(("Refused I'm sorry", "Overlong a word that means")) and len(said) < 215)
+        assert sum(row.all("q") != [] for row in shown) == 2 and len(told) == 40
+
+
+def test_without_definitions_the_page_says_nothing_of_them(tmp_path):
+    inputs = build(tmp_path, count=12, textual_only=True)
+    (cost,), ((_, told),) = inputs.definition_costs, inputs.definitions.items()
+    write_json(cost, read_json(cost) | {"source": "none", "model": None, "defined": 0, "flags": {}, "requests": 0})
+    write_json_lines(told, [line | {"definition": None, "flag": None} for line in read_json_lines(told)])
+    for given in (inputs, replace(inputs, definition_costs=[], definitions={})):
+        tree, html = page_of(tmp_path, given)
+        assert not tree.all(id="definitions") and "#definitions" not in html
+    write_json(cost, read_json(cost) | {"source": "wordnet", "flags": {"no_overlap": 1, "new_flag": 11}})
+    section = page_of(tmp_path, inputs)[0].one("section", id="definitions")
+    heads = [head.text() for head in section.all("th", scope="col")]
+    assert heads[4:6] == ["No gloss fits", "New flag"] and "USD," not in section.text()
+
+
 def test_refusals_name_what_to_do(tmp_path):
     inputs = replace(build(tmp_path, count=12), metrics=[])
     moved = tmp_path / "elsewhere.jsonl"

@@ -72,6 +72,8 @@ def test_every_key_is_explained_in_config_yaml_by_a_comment():
         ({"experiments": {"main": {"training": {"epochs": 0}}}}, ["experiments.main.training.epochs", "at least 1"]),
         ({"experiments": {"x": {"baseline": "best"}}}, ["experiments.x.baseline", "random | first_sense"]),
         ({"experiments": {"a b": {}}}, ["'a b'", "cannot be a name"]),
+        ({"definitions": {"of": ["pictures"]}}, ["definitions.of.0", "'pictures'", "visual | textual"]),
+        ({"definitions": {"of": ["visual", "visual"]}}, ["definitions.of", "each item once", "- visual"]),
         ({"corpora": {"vwsd": {"missing_pictures": "hide"}}}, ["corpora.vwsd.missing_pictures", "keep | drop"]),
         ({"pictures": {"styles": {"noto": {"dataset": "x"}}}}, ["pictures.styles.noto.family: missing"]),
     ],
@@ -109,6 +111,15 @@ def test_contradictions_are_refused(paper):
     assert "experiments.bare: fusion attends to what SIG and ISG generate" in message
     assert "experiments.ready: a checkpoint is only evaluated; take its keys training away" in message
     assert "ablations.main: the name is among the experiments too" in message
+
+
+def test_paid_definitions_that_no_text_carries_are_refused(paper):
+    listed = {"query_forms": ["listed"]}
+    message = complaint(laid_over(paper, {"definitions": listed}))
+    assert message.count("\n- ") == 1 and "definitions.query_forms: only photo carries the definition" in message
+    for harmless in ({"source": "none"}, {"of": ["textual"]}, {"of": []}):
+        settings.check(laid_over(paper, {"definitions": {**listed, **harmless}}))
+    settings.check(laid_over(paper, {"definitions": {"source": "released", "of": ["textual", "visual"]}}))
 
 
 def test_babelnet_senses_need_a_mapping_where_glosses_are_read(paper, tmp_path):

@@ -11,6 +11,7 @@ from polclip.corpora.texts import (
     captions_of,
     class_synsets,
     collect,
+    context_text,
     gloss_text,
     photo_text,
     query_texts,
@@ -37,6 +38,18 @@ def test_a_visual_query_is_a_caption_with_its_definition_where_there_is_one():
     assert photo_text("winged bat") == 'A photo of "winged bat"'
     assert photo_text("winged bat", "an animal") == 'A photo of "winged bat", an animal'
     assert photo_text("winged bat", "") == photo_text("winged bat", None)
+
+
+def test_a_sentence_stands_behind_the_definition_of_its_target_and_the_span_marks_the_target():
+    tokens = ["We", "look", "up", "at", "the", "bat"]
+    instance = TextualInstance("1", "s", tokens, 1, 3, "look_up", "v", [], [])
+    for definition, text in (
+        (None, "We look up at the bat"),
+        ("", "We look up at the bat"),
+        ("see what is above", "(look up: see what is above) We look up at the bat"),
+    ):
+        found, (start, end) = context_text(instance, definition)
+        assert found == text and found[start:end] == "look up" and start == found.rindex("look up")
 
 
 def test_a_visual_query_has_the_forms_that_are_asked_for():
@@ -82,9 +95,8 @@ def corpora(tmp_path):
             ("textual", "textual.parquet"),
             ("visual", "visual.parquet"),
             ("phrases", "phrases.parquet"),
-            ("definitions", "definitions.jsonl"),
         )
-    }
+    } | {"definitions": {tmp_path / "visual.parquet": tmp_path / "definitions.jsonl"}}
 
 
 def test_every_text_that_is_read_later_is_collected_once(tmp_path, inventory, corpora):
@@ -110,15 +122,21 @@ def test_captions_of_the_candidate_senses_are_collected_where_they_are_wanted(tm
     assert wanted - without == said | {caption_text("mouse", inventory.synset("00000104-n"))}
 
 
-def test_queries_are_collected_without_their_definitions_too_where_they_are_wanted(tmp_path, inventory, corpora):
+def test_definitions_add_texts_of_their_own_corpus_and_take_none_away(tmp_path, inventory, corpora):
     query = VisualInstance("v1", "en", "bat", "baseball bat", ["p"] * 10, "p")  # v1 has a definition
+    word = TextualInstance("v1", "s", ["a", "bat", "flew"], 1, 2, "bat", "n", ["bat%1:05:00::"], [])
     write_records(corpora["visual"][0], VisualInstance, [query])
-    found = {}
-    for undefined in (False, True):
-        collect(tmp_path / "texts.parquet", inventory, **corpora, forms=("photo", "listed"), undefined=undefined)
-        found[undefined] = set(pd.read_parquet(tmp_path / "texts.parquet")["text"])
-    assert 'A photo of "baseball bat", an animal' in found[False]
-    assert found[True] - found[False] == {'A photo of "baseball bat"'}
+    write_records(tmp_path / "other.parquet", TextualInstance, [replace(word, tokens=["that", "bat"])])
+    write_records(tmp_path / "train.parquet", TextualInstance, [replace(word, tokens=["my", "bat"])])
+    (tmp_path / "other.jsonl").write_text(json.dumps({"instance_id": "v1", "definition": "a club"}))
+    corpora["textual"] += [tmp_path / "other.parquet", tmp_path / "train.parquet"]
+    definitions = {**corpora.pop("definitions"), str(tmp_path / "other.parquet"): tmp_path / "other.jsonl"}
+    found = []
+    for known in ({}, definitions):
+        collect(tmp_path / "texts.parquet", inventory, **corpora, definitions=known, forms=("photo", "listed"))
+        found.append(set(pd.read_parquet(tmp_path / "texts.parquet")["text"]))
+    assert found[0] < found[1] and {"that bat", "my bat", 'A photo of "baseball bat"'} < found[0]
+    assert found[1] - found[0] == {'A photo of "baseball bat", an animal', "(bat: a club) that bat"}
 
 
 def test_the_order_of_the_corpora_does_not_change_the_file(tmp_path, inventory, corpora):
@@ -136,9 +154,11 @@ def test_an_unknown_sense_stops_the_collection(tmp_path, inventory, corpora):
     assert not (tmp_path / "texts.parquet").exists()
 
 
-def test_definitions_are_read_by_instance(corpora):
-    assert read_definitions(corpora["definitions"]) == {"v1": "an animal", "v2": None}
-    assert read_definitions([]) == {}
+def test_definitions_are_read_by_corpus_and_instance(corpora):
+    (visual,), (textual,), definitions = corpora["visual"], corpora["textual"], corpora["definitions"]
+    for path in (visual, str(visual)):
+        assert read_definitions(definitions, path) == {"v1": "an animal", "v2": None}
+    assert read_definitions(definitions, textual) == read_definitions({}, visual) == {}
 
 
 def test_image_classes_keep_the_classifiers_order(tmp_path):

@@ -44,7 +44,7 @@ def trained(world, towers, folder, model=MODEL, seed=7, settings=SETTINGS, **pat
         "pictures_train": [world.pictures_train],
         "phrases": [world.phrases],
         "visual_dev": [world.dev_style, world.dev_words],
-        "definitions": [],
+        "definitions": {},
         "forms": FORMS,
     }
     train(
@@ -382,4 +382,18 @@ def test_definitions_stand_in_the_queries_of_the_dev_set(world, towers, tmp_path
     told = [{"instance_id": query.instance_id, "definition": "a thing that was never embedded"}]
     (tmp_path / "definitions.jsonl").write_text("\n".join(map(json.dumps, told)))
     with pytest.raises(UserError, match="No features are stored"):
-        trained(world, towers, tmp_path / "model", definitions=[tmp_path / "definitions.jsonl"])
+        trained(world, towers, tmp_path / "model", definitions={world.dev_style: tmp_path / "definitions.jsonl"})
+
+
+def test_definitions_stand_before_the_sentences_of_the_dev_set_and_never_in_training(world, towers, tmp_path):
+    lines = {
+        path: {"instance_id": next(read_records(path, TextualInstance)).instance_id, "definition": "never embedded"}
+        for path in (world.textual_train, world.textual_dev)
+    }
+    for path, line in lines.items():
+        (tmp_path / path.stem).write_text(json.dumps(line))
+    told = {path: tmp_path / path.stem for path in lines}
+    with pytest.raises(UserError, match="No features are stored"):
+        trained(world, towers, tmp_path / "model", definitions=told)
+    del told[world.textual_dev]
+    trained(world, towers, tmp_path / "model", settings=replace(SETTINGS, max_steps=1), definitions=told)

@@ -115,6 +115,42 @@ def test_baselines_that_ask_no_tower_need_none(copy, tmp_path):
     assert "test_images_resized.zip" in said and "clip_vit_l_14" not in said
 
 
+def definitions_read(said):
+    """By rule and experiment of the planned jobs, the definitions among their inputs."""
+    found = {}
+    for job in re.split(r"^(?:local)?rule ", said, flags=re.MULTILINE)[1:]:
+        experiment = re.search(r"experiment=(\w+)", job)
+        read = re.search(r"input: (.*)", job)
+        found[job.partition(":")[0], experiment and experiment[1]] = set(
+            re.findall(r"/definitions/(\S+)\.jsonl", read[1] if read else "")
+        )
+    return found
+
+
+def test_definitions_are_of_whom_the_settings_say_and_of_no_training_set(copy, tmp_path):
+    visual = {"vwsd.vwsd_en", "vwsd.vwsd_it", "vwsd.vwsd_fa"}
+    hard = {f"hard_benchmark.{name}" for name in ("ALLamended", "S10amended", "42D", "hardEN", "softEN")}
+    tests, dev = visual | hard | {"unified_wsd.ALL"}, {"vwsd_train.train", "unified_wsd.semeval2007"}
+    targets = [
+        f"results/paper/predictions/{name}/seed-42/ALL.jsonl" for name in ("main", "no_definitions", "zero_shot")
+    ]
+    for of, tested, developed in (
+        (["visual"], visual, {"vwsd_train.train"}),
+        (["textual", "visual"], tests, dev),
+    ):
+        (tmp_path / "of.yaml").write_text(yaml.safe_dump({"definitions": {"of": of}}))
+        said = run("snakemake", "-n", *targets, "--directory", copy, "--configfile", tmp_path / "of.yaml").stdout
+        read = definitions_read(said)
+        assert read["collect_texts", None] == tested | developed and said.count("rule write_definitions:") == len(
+            tested | developed
+        )
+        for experiment in ("main", "no_definitions"):
+            with_them = experiment == "main"
+            assert read["predict", experiment] == (tested if with_them else set())
+            assert read["train", experiment] == (developed if with_them else set())
+        assert read["baseline", "zero_shot"] == tested
+
+
 def test_the_languages_of_vwsd_are_scored_together_too(copy):
     assert "score" in dry_run(copy, "results/paper/scores/main/seed-42/vwsd.json")
 

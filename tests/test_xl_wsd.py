@@ -170,7 +170,7 @@ def test_only_what_reads_no_gloss_answers_without_a_mapping(tmp_path):
     with pytest.raises(UserError, match=r"corpora.xl_wsd.sense_mapping"):
         list(lesk(instances, inventory))
     with pytest.raises(UserError, match=r"bn:00000003n is a sense of BabelNet.*corpora.xl_wsd.sense_mapping"):
-        collect(tmp_path / "texts.parquet", inventory, [tmp_path / "xl_en.parquet"], [], [], [])
+        collect(tmp_path / "texts.parquet", inventory, [tmp_path / "xl_en.parquet"], [], [], {})
     with pytest.raises(UserError, match=r"corpora.xl_wsd.sense_mapping"):
         TextualCorpus.read([tmp_path / "xl_en.parquet"], inventory, Stored())
 
@@ -196,7 +196,7 @@ def test_candidates_resolve_to_synsets_and_those_without_one_are_not_ranked(tmp_
     assert next(lesk(instances, inventory)).candidates == ["bn:00000003n", "bn:00000001n", "bn:00000002n"]
     # The glosses are among the texts to embed.
     sentences = len({instance.text for instance in instances})
-    assert collect(tmp_path / "t.parquet", inventory, [tmp_path / "xl_en.parquet"], [], [], []) == sentences + 4
+    assert collect(tmp_path / "t.parquet", inventory, [tmp_path / "xl_en.parquet"], [], [], {}) == sentences + 4
 
 
 def test_a_mapping_of_other_ids_is_told(tmp_path):

@@ -15,9 +15,9 @@ with rule_log(snakemake):
         tasks=tasks,
         instances=given.instances,
         predictions=snakemake.output.predictions,
-        definitions=given.get("definitions", []),
         seed=int(snakemake.wildcards.seed),
         # Of zero_shot alone:
+        definitions=dict(zip(given.get("defined", []), given.get("definitions", []), strict=True)),
         text_features=given.get("text_features"),
         picture_features=given.get("picture_features"),
         forms=snakemake.params.forms,

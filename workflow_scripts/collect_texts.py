@@ -12,9 +12,8 @@ with rule_log(snakemake):
         textual=given.textual,
         visual=given.visual,
         phrases=given.phrases,
-        definitions=given.definitions,
+        definitions=dict(zip(given.defined, given.definitions, strict=True)),
         forms=snakemake.params.forms,
-        undefined=snakemake.params.undefined,
         captions=given.captions,
         classes=class_synsets(given.classes) if given.classes else (),
     )

@@ -19,7 +19,7 @@ with rule_log(snakemake):
         tasks=tasks,
         instances=given.instances,
         predictions=snakemake.output.predictions,
-        definitions=given.definitions,
+        definitions=dict(zip(given.defined, given.definitions, strict=True)),
         forms=snakemake.params.forms,
         device=choose_device(snakemake.config["machine"]["device"], snakemake.threads),
     )

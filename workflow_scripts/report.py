@@ -18,6 +18,8 @@ with rule_log(snakemake):
         pictures=given.get("pictures", []),
         senses=given.senses,
         synsets=given.synsets,
+        definition_costs=given.definition_costs,
+        definitions=dict(zip(given.defined, given.definitions, strict=True)),
     )
     what = ReportSettings(name=settings.name, main=settings.main, baselines=settings.baselines)
     write_report(what, inputs, snakemake.output[0])

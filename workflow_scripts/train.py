@@ -10,7 +10,7 @@ from polclip.rule_log import rule_log
 from polclip.settings import digest
 from polclip.training.launch import launch
 
-FILES = ("textual_train", "textual_dev", "pictures_train", "phrases", "visual_dev", "definitions")
+FILES = ("textual_train", "textual_dev", "pictures_train", "phrases", "visual_dev")
 STORES = ("text_features", "picture_features")
 
 with rule_log(snakemake):
@@ -26,7 +26,7 @@ with rule_log(snakemake):
         "pictures_train": list(given.pictures_train),
         "phrases": list(given.phrases),
         "visual_dev": list(given.visual_dev),
-        "definitions": list(given.get("definitions", [])),
+        "definitions": dict(zip(given.defined, given.definitions, strict=True)),
         "forms": params.forms,
         "model": params.model,
         "encoder": asdict(EncoderSettings.of(params.encoder, given.get("weights"))),
@@ -36,7 +36,7 @@ with rule_log(snakemake):
         "device": choose_device(snakemake.config["machine"]["device"], snakemake.threads),
     }
     # Named by all that decides the course of the training: settings, code, and what the files hold.
-    read = [name for key in FILES for name in arguments[key]]
+    read = [name for key in FILES for name in arguments[key]] + list(arguments["definitions"].values())
     read += [f"{folder}/index.parquet" for key in STORES for folder in arguments[key]]
     read += [f"{arguments['towers']}/heads.safetensors"] if arguments["towers"] else []
     decisive = {**arguments, "code": params.code, "files": [sha256(name) for name in read]}

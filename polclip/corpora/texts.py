@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,6 +35,18 @@ def photo_text(phrase: str, definition: str | None = None) -> str:
     return f"{caption}, {definition}" if definition else caption
 
 
+def context_text(instance: TextualInstance, definition: str | None = None) -> tuple[str, tuple[int, int]]:
+    """The text of a textual instance, and the characters of its target in it (start, end), end exclusive.
+
+    With a definition: `(bat: a winged animal) The bat flew off .` It stands in front, since a target's states see
+    only what comes before them in the text tower of a CLIP; with the lemma, since a sentence has other words too;
+    lemma and definition are put as `gloss_text` puts them.
+    """
+    before = f"({instance.lemma.replace('_', ' ')}: {definition}) " if definition else ""
+    start, end = instance.target_span
+    return before + instance.text, (len(before) + start, len(before) + end)
+
+
 def caption_text(word: str, synset: Synset) -> str:
     """What the public code compares with pictures in training: a caption of the word with the gloss of one sense."""
     return photo_text(word.replace("_", " "), f"{synset.gloss}.")
@@ -65,9 +77,17 @@ def captions_of(synset: Synset, inventory: Inventory, phrases: Iterable[str]) ->
     return texts
 
 
-def read_definitions(paths: Iterable[str | Path]) -> dict[str, str | None]:
-    """Instance id -> definition; None where there is none or where it was flagged as unusable."""
-    return {row["instance_id"]: row["definition"] for path in paths for row in read_json_lines(path)}
+# A file of instances and the JSON Lines file of their definitions. Ids such as d000.s000.t000 stand in several corpora.
+Definitions = Mapping[str | Path, str | Path]
+
+
+def read_definitions(definitions: Definitions, instances: str | Path) -> dict[str, str | None]:
+    """Instance id -> definition, of one file of instances; nothing where the file has no definitions.
+
+    A definition is None where there is none or where it was flagged as unusable.
+    """
+    path = {str(asked): path for asked, path in definitions.items()}.get(str(instances))
+    return {row["instance_id"]: row["definition"] for row in read_json_lines(path)} if path else {}
 
 
 def class_synsets(archive: str | Path) -> list[str]:
@@ -81,23 +101,24 @@ def _texts(
     textual: Iterable[str | Path],
     visual: Iterable[str | Path],
     phrases: Iterable[str | Path],
-    definitions: dict[str, str | None],
+    definitions: Definitions,
     forms: Sequence[str],
-    undefined: bool,
     captions: Sequence[str | Path],
     classes: Iterable[str],
 ) -> Iterator[str]:
     senses: set[str] = set()
     synsets: set[str] = set(classes)
     for path in textual:
+        known = read_definitions(definitions, path)
         for instance in read_records(path, TextualInstance):
             senses.update(inventory.with_synset(instance.candidates))
-            yield instance.text
+            for definition in (None, known.get(instance.instance_id)):
+                yield context_text(instance, definition)[0]
     for path in visual:
+        known = read_definitions(definitions, path)
         for query in read_records(path, VisualInstance):
-            yield from query_texts(query, definitions.get(query.instance_id), forms)
-            if undefined:
-                yield from query_texts(query, None, forms)
+            for definition in (None, known.get(query.instance_id)):
+                yield from query_texts(query, definition, forms)
     by_synset: dict[str, list[str]] = {}
     for path in phrases:
         for phrase in read_records(path, Phrase):
@@ -121,9 +142,8 @@ def collect(
     textual: Iterable[str | Path],
     visual: Iterable[str | Path],
     phrases: Iterable[str | Path],
-    definitions: Iterable[str | Path],
+    definitions: Definitions,
     forms: Sequence[str] = ("photo",),
-    undefined: bool = False,
     captions: Sequence[str | Path] = (),
     classes: Iterable[str] = (),
 ) -> int:
@@ -131,9 +151,9 @@ def collect(
 
     Args:
         textual, visual, phrases: Parquet files of instances and of training phrases.
-        definitions: JSON Lines files of the visual instances' definitions.
+        definitions: of the files of instances that have some. The texts without them are wanted all the same: where
+            a definition would push the target out of the text tower, where towers are aligned, for an ablation.
         forms: of the visual instances' texts.
-        undefined: with those texts as they are without their definitions, for an ablation.
         captions: Parquet files of textual instances, of whose candidate senses captions are wanted; then of the
             phrases too.
         classes: synset ids of the image classifier's classes.
@@ -145,9 +165,8 @@ def collect(
             textual,
             visual,
             phrases,
-            read_definitions(definitions),
+            definitions,
             forms,
-            undefined,
             captions,
             classes,
         )

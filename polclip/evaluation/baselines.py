@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from nltk.wsd import lesk as nltk_lesk
 
+from polclip.corpora.texts import Definitions
 from polclip.files import write_json_lines
 from polclip.inventory import Inventory
 from polclip.records import Prediction, TextualInstance, VisualInstance, read_records
@@ -63,7 +65,7 @@ def predict_baseline(
     tasks: Sequence[str],
     instances: Sequence[str | Path],
     predictions: Sequence[str | Path],
-    definitions: Sequence[str | Path] = (),
+    definitions: Definitions = MappingProxyType({}),
     forms: Sequence[str] = ("photo",),
     seed: int = 0,
     text_features: Sequence[str | Path] | None = None,
@@ -86,7 +88,7 @@ def predict_baseline(
         system = ZeroShot(inventory, *stores, classes)
     for task, source, target in zip(tasks, instances, predictions, strict=True):
         if baseline == "zero_shot":
-            ranking = zero_shot(task, system, source, list(definitions), forms)
+            ranking = zero_shot(task, system, source, definitions, forms)
         else:
             records = read_records(source, TextualInstance if task == "textual" else VisualInstance)
             ranking = {

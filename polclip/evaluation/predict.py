@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polclip.corpora.texts import read_definitions
+from polclip.corpora.texts import Definitions
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.files import write_json_lines
@@ -96,7 +96,7 @@ def predict(
     tasks: Sequence[str],
     instances: Sequence[str | Path],
     predictions: Sequence[str | Path],
-    definitions: Sequence[str | Path],
+    definitions: Definitions,
     forms: Sequence[str],
     device: str,
 ) -> None:
@@ -105,14 +105,13 @@ def predict(
     Args:
         tasks: textual or visual, by benchmark.
         instances, predictions: Parquet files read and JSON Lines files written, in the same order.
-        definitions: JSON Lines files with the definitions of the visual instances.
-        forms: of their texts, see `query_texts`.
+        definitions: of those files of instances that have some.
+        forms: of the visual instances' texts, see `query_texts`.
     """
     loaded = read_model(model).to(device)
-    known = read_definitions(definitions)
     for task, source, target in zip(tasks, instances, predictions, strict=True):
         if task == "textual":
-            ranking = rank_words(loaded, TextualCorpus.read([source], inventory, texts), inventory)
+            ranking = rank_words(loaded, TextualCorpus.read([source], inventory, texts, definitions), inventory)
         else:
-            ranking = rank_queries(loaded, read_queries([source], known, forms), texts, pictures)
+            ranking = rank_queries(loaded, read_queries([source], definitions, forms), texts, pictures)
         write_json_lines(target, map(vars, ranking))

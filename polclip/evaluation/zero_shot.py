@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from polclip.corpora.texts import class_synsets, read_definitions
+from polclip.corpora.texts import Definitions, class_synsets
 from polclip.encoders.feature_store import FeatureStore
 from polclip.evaluation.predict import LOWEST, ranked
 from polclip.inventory import Inventory
@@ -47,17 +47,15 @@ class ZeroShot:
             return unit(torch.from_numpy(self.pictures.pooled(ids)))
         return unit(torch.from_numpy(self.pictures.class_probabilities(ids)) @ self.concepts)
 
-    def words(self, instances: str | Path) -> Iterator[Prediction]:
+    def words(self, instances: str | Path, definitions: Definitions) -> Iterator[Prediction]:
         """Candidate senses by the cosine of sentence and gloss."""
-        corpus = TextualCorpus.read([instances], self.inventory, self.texts)
+        corpus = TextualCorpus.read([instances], self.inventory, self.texts, definitions)
         glosses = self.text(gloss_ids(self.inventory, corpus.synsets))
         sentences = self.text(corpus.text_ids)
         for instance, sentence, places in zip(corpus.instances, sentences, corpus.candidates, strict=True):
             yield ranked(instance.instance_id, instance.candidates, (glosses[places] @ sentence).numpy())
 
-    def queries(
-        self, instances: str | Path, definitions: dict[str, str | None], forms: Sequence[str]
-    ) -> Iterator[Prediction]:
+    def queries(self, instances: str | Path, definitions: Definitions, forms: Sequence[str]) -> Iterator[Prediction]:
         """Pictures by the cosine with the mean of the query's texts; a picture without features comes last."""
         queries = read_queries([instances], definitions, forms)
         ids = sorted({p for query, _ in queries for p in query.candidates if p in self.pictures})
@@ -71,9 +69,9 @@ class ZeroShot:
 
 
 def zero_shot(
-    task: str, system: ZeroShot, instances: str | Path, definitions: list[str | Path], forms: Sequence[str]
+    task: str, system: ZeroShot, instances: str | Path, definitions: Definitions, forms: Sequence[str]
 ) -> Iterator[Prediction]:
     """Predictions for one benchmark of either task."""
     if task == "textual":
-        return system.words(instances)
-    return system.queries(instances, read_definitions(definitions), forms)
+        return system.words(instances, definitions)
+    return system.queries(instances, definitions, forms)

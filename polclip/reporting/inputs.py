@@ -29,7 +29,8 @@ class ReportInputs:
     """Files of one run. What is None or empty leaves its section out.
 
     metrics and predictions: `…/{experiment}/seed-{seed}/metrics.jsonl` and `…/{benchmark}.jsonl`, read off
-    the path; instances: benchmark to its Parquet file; pictures: one table a style.
+    the path; instances: benchmark to its Parquet file; pictures: one table a style;
+    definition_costs: `…/{corpus}.{split}.cost.json`; definitions: a Parquet file of instances to its definitions.
     """
 
     scores: str | Path
@@ -43,6 +44,8 @@ class ReportInputs:
     pictures: Sequence[str | Path] = ()
     senses: str | Path | None = None
     synsets: str | Path | None = None
+    definition_costs: Sequence[str | Path] = ()
+    definitions: Mapping[str | Path, str | Path] = field(default_factory=dict)
 
     def files(self) -> list[Path]:
         single = (
@@ -54,7 +57,8 @@ class ReportInputs:
             self.senses,
             self.synsets,
         )
-        several = (*self.metrics, *self.predictions, *self.instances.values(), *self.pictures)
+        several = (*self.metrics, *self.predictions, *self.instances.values(), *self.pictures, *self.definition_costs)
+        several += (*self.definitions, *self.definitions.values())
         return [Path(path) for path in (*single, *several) if path is not None]
 
 

@@ -12,6 +12,7 @@ from polclip.errors import UserError
 from polclip.files import read_json, read_json_lines, write_text
 from polclip.reporting import figures, summary
 from polclip.reporting.corpus_statistics import CORPORA_COLUMNS
+from polclip.reporting.definitions import definitions_section
 from polclip.reporting.evidence import examples_and_failures
 from polclip.reporting.inputs import ReportInputs, ReportSettings, run_of
 from polclip.reporting.outcomes import PARTS
@@ -84,6 +85,7 @@ def write_report(settings: ReportSettings, inputs: ReportInputs, output: str | P
     }
     page |= paired_tests(inputs)
     page |= examples_and_failures(settings, inputs, main)
+    page |= definitions_section(settings, inputs.definition_costs, inputs.definitions)
     write_text(output, render(page))
 
 

@@ -3,21 +3,33 @@
 N instances, S senses (synsets), w a tower's width.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from polclip.corpora.texts import gloss_text, photo_text, query_texts, text_id
+from polclip.corpora.texts import (
+    Definitions,
+    context_text,
+    gloss_text,
+    photo_text,
+    query_texts,
+    read_definitions,
+    text_id,
+)
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.inventory import Inventory
 from polclip.model.representations import Tokens
 from polclip.records import Phrase, Picture, TextualInstance, VisualInstance, read_records
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,7 @@ class TextualCorpus:
     instances: list[TextualInstance]
     texts: FeatureStore
     text_ids: list[str]  # N, of the sentences
+    spans: list[tuple[int, int]]  # N, characters of the targets in these texts
     candidates: list[np.ndarray]  # N arrays of positions in `synsets`
     gold: list[np.ndarray]  # N arrays of booleans over the candidates
     synsets: list[str]  # S synset ids
@@ -47,30 +60,39 @@ class TextualCorpus:
         tokens = tokens_of(self.texts, ids, device)
         inside = np.zeros(tokens.real.shape, dtype=bool)
         for at, k in enumerate(rows):
-            found = inside_span(self.texts.spans(self.text_ids[k]), self.instances[k].target_span)
+            found = inside_span(self.texts.spans(self.text_ids[k]), self.spans[k])
             inside[at, : len(found)] = found
         return tokens, torch.from_numpy(inside).to(device)
 
     @cached_property
     def _states(self) -> tuple[Tensor, Tensor]:
         target = np.stack(
-            [target_state(self.texts, i, x.target_span) for i, x in zip(self.text_ids, self.instances, strict=True)]
+            [target_state(self.texts, item, span) for item, span in zip(self.text_ids, self.spans, strict=True)]
         )
         return torch.from_numpy(target), torch.from_numpy(self.texts.pooled(self.text_ids))
 
     @classmethod
-    def read(cls, paths: Iterable[str | Path], inventory: Inventory, texts: FeatureStore) -> "TextualCorpus":
+    def read(
+        cls,
+        paths: Iterable[str | Path],
+        inventory: Inventory,
+        texts: FeatureStore,
+        definitions: Definitions = MappingProxyType({}),
+    ) -> "TextualCorpus":
         """Read instances and gather their features; an empty corpus is a UserError.
+
+        definitions: of those files whose targets are read behind their definition, see `context_text`.
 
         Candidates without a gloss (BabelNet ids that the mapping does not have) are taken off the instances: they are
         not ranked, and an instance of which none is left stays unanswered.
         """
         paths = list(paths)
-        instances = [
-            replace(instance, candidates=inventory.with_synset(instance.candidates))
-            for path in paths
-            for instance in read_records(path, TextualInstance)
-        ]
+        instances, defined = [], []
+        for path in paths:
+            known = read_definitions(definitions, path)
+            for instance in read_records(path, TextualInstance):
+                instances.append(replace(instance, candidates=inventory.with_synset(instance.candidates)))
+                defined.append(known.get(instance.instance_id))
         if not instances:
             raise UserError(f"No textual instance in {', '.join(map(str, paths))}.")
         place: dict[str, int] = {}
@@ -84,15 +106,47 @@ class TextualCorpus:
                 f"No candidate sense in {', '.join(map(str, paths))} has a gloss: for a set of XL-WSD, see whether "
                 "corpora.xl_wsd.sense_mapping names the right table."
             )
-        ids = [text_id(instance.text) for instance in instances]
-        for item in ids:
-            texts.states(item)  # a text that is not stored is told of here, not in the middle of training
-        return cls(instances, texts, ids, candidates, gold, list(place))
+        # A text that is not stored is told of here, not in the middle of training.
+        read = [_text_and_span(texts, x, definition) for x, definition in zip(instances, defined, strict=True)]
+        ids, spans = [item for item, _ in read], [span for _, span in read]
+        left_out = sum(
+            bool(definition) and span == x.target_span
+            for x, definition, span in zip(instances, defined, spans, strict=True)
+        )
+        if left_out:
+            log.info("%d of %d sentences are too long to be read behind a definition.", left_out, len(read))
+        return cls(instances, texts, ids, spans, candidates, gold, list(place))
+
+
+def _text_and_span(
+    texts: FeatureStore, instance: TextualInstance, definition: str | None
+) -> tuple[str, tuple[int, int]]:
+    """The id of the text an instance is read in, and its target's characters there.
+
+    It is the sentence alone where the tower, which cuts long texts, would lose some of the target behind a definition.
+    """
+
+    def seen(item: str, span: tuple[int, int]) -> int:
+        return int(overlaps(texts.spans(item), span).sum())
+
+    sentence, span = context_text(instance)
+    alone = text_id(sentence)
+    texts.states(alone)
+    if not definition:
+        return alone, span
+    text, moved = context_text(instance, definition)
+    defined = text_id(text)
+    return (defined, moved) if seen(defined, moved) >= seen(alone, span) else (alone, span)
+
+
+def overlaps(spans: np.ndarray, span: tuple[int, int]) -> np.ndarray:
+    """Which tokens [t] overlap the characters of a span."""
+    return (spans[:, 0] < span[1]) & (spans[:, 1] > span[0])
 
 
 def inside_span(spans: np.ndarray, span: tuple[int, int]) -> np.ndarray:
     """Which tokens [t] overlap the characters of a span; all where the text was cut before it."""
-    inside = (spans[:, 0] < span[1]) & (spans[:, 1] > span[0])
+    inside = overlaps(spans, span)
     return inside if inside.any() else np.ones_like(inside)
 
 
@@ -157,11 +211,13 @@ def whole_texts(store: FeatureStore, ids: Sequence[str], device: torch.device | 
 
 
 def read_queries(
-    paths: Iterable[str | Path], definitions: dict[str, str | None], forms: Sequence[str] = ("photo",)
+    paths: Iterable[str | Path], definitions: Definitions, forms: Sequence[str] = ("photo",)
 ) -> list[tuple[VisualInstance, list[str]]]:
-    """Visual instances with the text ids of their query, one a form."""
-    return [
-        (query, [text_id(text) for text in query_texts(query, definitions.get(query.instance_id), forms)])
-        for path in paths
-        for query in read_records(path, VisualInstance)
-    ]
+    """Visual instances with the text ids of their query, one a form; definitions are of those files that have some."""
+    queries = []
+    for path in paths:
+        known = read_definitions(definitions, path)
+        for query in read_records(path, VisualInstance):
+            texts = query_texts(query, known.get(query.instance_id), forms)
+            queries.append((query, [text_id(text) for text in texts]))
+    return queries

@@ -17,7 +17,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
-from polclip.corpora.texts import read_definitions
+from polclip.corpora.texts import Definitions
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.evaluation.predict import rank_queries, rank_words
@@ -57,7 +57,7 @@ def train(
     pictures_train: Sequence[str | Path],
     phrases: Sequence[str | Path],
     visual_dev: Sequence[str | Path],
-    definitions: Sequence[str | Path],
+    definitions: Definitions,
     forms: Sequence[str],
     model: dict,
     encoder: dict,
@@ -76,25 +76,24 @@ def train(
     Args:
         textual_train, textual_dev, visual_dev: Parquet files of instances.
         pictures_train, phrases: Parquet files of Picture and Phrase, the senses that pictures show.
-        definitions: of the visual dev queries.
-        forms: of their texts, see `query_texts`.
+        definitions: of those files of dev instances that have some.
+        forms: of the visual dev queries, see `query_texts`.
         model, encoder, towers: what `starting_model` makes the model of.
         device: cpu or cuda; under torchrun each process takes its own GPU.
         resume: folder of the state that a killed training goes on from; deleted at the end.
     """
     torch.manual_seed(seed)
     polclip = starting_model(model, encoder, towers, pictures)
-    known = read_definitions(definitions)
     textual, visual = "textual" in settings.tasks, "visual" in settings.tasks
-    dev = [_some(read_queries([path], known, forms), settings.dev_instances) for path in visual_dev] if visual else []
+    dev = [read_queries([path], definitions, forms) for path in visual_dev] if visual else []
     corpora = Corpora(
         inventory,
         texts,
         pictures,
         TextualCorpus.read(textual_train, inventory, texts) if textual else None,
         SenseCorpus.read(phrases, pictures_train, pictures) if visual else None,
-        TextualCorpus.read(textual_dev, inventory, texts) if textual else None,
-        [query for of_set in dev for query in of_set],
+        TextualCorpus.read(textual_dev, inventory, texts, definitions) if textual else None,
+        [query for of_set in dev for query in _some(of_set, settings.dev_instances)],
     )
     if visual and not corpora.visual_dev:
         raise UserError(f"No visual query in {', '.join(map(str, visual_dev))}: check corpora.visual.dev.")
