@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from chat_server import Reply, chat_server
+from openai_server import Reply, openai_server
 from tiny_wordnet import tiny_inventory
 
 from polclip.definitions import client
@@ -52,7 +52,7 @@ def chat(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    with chat_server() as server:
+    with openai_server() as server:
         yield server
 
 
