@@ -1,11 +1,8 @@
 """The workflow with definitions from a server of OpenAI's protocol, on this machine and on clusters; and the key nowhere."""
 
-import os
 import shutil
 import stat
 import subprocess
-import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -116,7 +113,7 @@ def test_a_cluster_sees_no_key(tmp_path, mirror, server):
     # Keeps what it is given, as a cluster does, and runs it with the environment that it was called with.
     submit.write_text(
         f'#!/bin/sh\nmkdir -p {project}/jobs\ncp "$1" {project}/jobs/$$.sh\nenv | sort > {project}/jobs/$$.said\n'
-        f'grep -v OPENAI_API_KEY {project}/jobs/$$.said > {project}/jobs/$$.env; rm {project}/jobs/$$.said\n'
+        f"grep -v OPENAI_API_KEY {project}/jobs/$$.said > {project}/jobs/$$.env; rm {project}/jobs/$$.said\n"
         f'sh "$1" > {project}/jobs/$$.out 2>&1 &\necho $!\n'
     )
     submit.chmod(submit.stat().st_mode | stat.S_IXUSR)
