@@ -120,11 +120,14 @@ async def _submit(missing: Mapping[str, Mapping], asking: _Asking) -> None:
     new = sorted(key for key in missing if key not in under_way and asking.cache.answer(key) is None)
     budget = budget_of(asking.cache, asking.settings, asking.run)
     budget.set_aside(asking.batches.most(asking.run))
+    others = under_way or asking.batches.of_run(asking.run)
     affordable: dict[str, float] = {}
     for key in new:
-        if not budget.fits(missing[key]) and (affordable or under_way or asking.batches.of_run(asking.run)):
+        if not budget.fits(missing[key]) and (affordable or others):
             break
         affordable[key] = budget.reserve(missing[key])
+    if others and len(affordable) < len(new):
+        return  # there is more room when they are in: better than a batch of a few
     for chunk in chunks_of({key: missing[key] for key in affordable}):
         await _submit_batch(chunk, sum(affordable[key] for key in chunk), asking)
 
