@@ -9,6 +9,7 @@ include: "rules/common.smk"
 include: "rules/download.smk"
 include: "rules/prepare.smk"
 include: "rules/pictures.smk"
+include: "rules/dgpt.smk"
 include: "rules/definitions.smk"
 include: "rules/embed.smk"
 include: "rules/train.smk"
@@ -21,7 +22,6 @@ wildcard_constraints:
     split=r"[A-Za-z0-9_-]+",
     experiment=r"[A-Za-z0-9_-]+",
     seed=r"\d+",
-    shard=r"\d+",
 
 
 localrules:

@@ -40,6 +40,8 @@ rule embed_texts:
         result("logs/embed_texts/shard-{shard}.log"),
     benchmark:
         result("benchmarks/embed_texts/shard-{shard}.tsv")
+    wildcard_constraints:
+        shard=r"\d+",
     conda:
         "../environment.yaml"
     threads: threads_of("embed")

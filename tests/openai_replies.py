@@ -46,7 +46,7 @@ def completion_of(reply: Reply, body: dict) -> dict:
         "id": f"chatcmpl-{uuid4().hex}",
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": body["model"],
+        "model": body.get("model"),
         "choices": [{"index": 0, "message": message, "finish_reason": reply.finish, "logprobs": None}],
         "usage": reply.usage
         and reply.usage | {"total_tokens": reply.usage["prompt_tokens"] + reply.usage["completion_tokens"]},

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,10 +71,30 @@ class AnswerCache:
             sums = "SELECT COUNT(*), COALESCE(SUM(usd), 0) FROM answers WHERE run = ?"
             return self._database.execute(sums, (run,)).fetchone()
 
+    def execute(self, statement: str, values: Sequence = ()) -> list[tuple]:
+        """Run one SQL statement of another table, and give its rows."""
+        with self._in_words():
+            return self._database.execute(statement, values).fetchall()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written meanwhile is on the disk at the end, all of it or nothing: quicker than one by one."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.execute("ROLLBACK")
+            raise
+        self.execute("COMMIT")
+
+    def lock(self) -> FileLock:
+        """Held by the one process that asks."""
+        return FileLock(self.folder / "asking.lock")
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Wait until no other process asks: so none asks what another is asking, and budget and rate are of all."""
-        lock = FileLock(self.folder / "asking.lock")
+        lock = self.lock()
         try:
             lock.acquire(timeout=0)
         except Timeout:

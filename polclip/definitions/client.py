@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 60.0
 UNREADABLE_TRIES, UNREADABLE_WAIT = 5, 0.5
 OPENAI = "https://api.openai.com/v1"
 _HARMLESS_CODE = re.compile(r"[a-z_]{1,40}")
-_AGAIN = "Answers so far are kept: run the same command again to get the rest."
+AGAIN = "Answers so far are kept: run the same command again to get the rest."
 Given = TypeVar("Given")
 
 
@@ -90,8 +90,7 @@ async def ask(client: openai.AsyncOpenAI, key: str, request: Mapping, base_url: 
     for _ in range(UNREADABLE_TRIES):
         response = await plainly(_sent(client, key, request), base_url, request["model"])
         if response is None:
-            unpaid = {"finish_reason": "content_filter", "tokens_in": 0, "tokens_out": 0}
-            return answer_in({"choices": []}, request) | unpaid
+            return filtered_answer(request)
         completion = _completion(response.content)
         if completion:
             return answer_in(completion, request) | {"seconds": round(response.elapsed.total_seconds(), 3)}
@@ -123,7 +122,21 @@ def _completion(content: bytes) -> dict | None:
         completion = json.loads(content)
     except ValueError:
         return None
-    return completion if isinstance(completion, dict) and isinstance(completion.get("choices"), list) else None
+    return completion if is_completion(completion) else None
+
+
+def is_completion(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("choices"), list)
+
+
+def harmless(code: object) -> str:
+    """An error's code, if it is a plain word that cannot hold a key; else an empty text."""
+    return code if isinstance(code, str) and _HARMLESS_CODE.fullmatch(code) else ""
+
+
+def filtered_answer(request: Mapping) -> dict:
+    """What is kept of a request that the server's filter kept from being answered."""
+    return answer_in({"choices": []}, request) | {"finish_reason": "content_filter", "tokens_out": 0}
 
 
 def answer_in(completion: Mapping, request: Mapping) -> dict:
@@ -156,22 +169,22 @@ def _missing(what: str) -> str:
 def _sentence(error: openai.OpenAIError, where: str, model: str) -> str:
     """What went wrong, in words of our own."""
     status = getattr(error, "status_code", None)
-    code = str(getattr(error, "code", None) or "")
-    code = f", {code}" if _HARMLESS_CODE.fullmatch(code) else ""
+    code = harmless(getattr(error, "code", None))
+    code = f", {code}" if code else ""
     if status in (401, 403):
         has_key = os.environ.get("OPENAI_API_KEY", "").strip()
         return _missing(f"is refused by {where} (HTTP {status})" if has_key else f"is not set, and {where} wants one")
     if status == 404:
-        return f"definitions.model: {where} has no model {model!r} for this key (HTTP 404). {_AGAIN}"
+        return f"definitions.model: {where} has no model {model!r} for this key (HTTP 404). {AGAIN}"
     if status == 429 and code == ", insufficient_quota":
-        return f"The account at {where} has no credit left. Add some. {_AGAIN}"
+        return f"The account at {where} has no credit left. Add some. {AGAIN}"
     if status in (408, 409, 429) or (status or 0) >= 500:
-        return f"{where} still does not answer after {RETRIES + 1} tries (HTTP {status}{code}). {_AGAIN}"
+        return f"{where} still does not answer after {RETRIES + 1} tries (HTTP {status}{code}). {AGAIN}"
     if status is not None:
         return (
             f"{where} does not take the request (HTTP {status}{code}): look at definitions.model, temperature and "
-            f"max_tokens. {_AGAIN}"
+            f"max_tokens. {AGAIN}"
         )
     if isinstance(error, openai.APIConnectionError):
-        return f"{where} cannot be reached ({type(error).__name__}). {_AGAIN}"
-    return f"{where} gave an answer that cannot be read ({type(error).__name__}). {_AGAIN}"
+        return f"{where} cannot be reached ({type(error).__name__}). {AGAIN}"
+    return f"{where} gave an answer that cannot be read ({type(error).__name__}). {AGAIN}"

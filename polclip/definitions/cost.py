@@ -99,6 +99,10 @@ class Budget:
         self._reserved += self.most(request)
         return self.most(request)
 
+    def set_aside(self, usd: float) -> None:
+        """Count what may still be paid for requests that were sent off before."""
+        self._reserved += usd
+
     def release(self, reserved: float) -> None:
         """Give back what was set aside for a request that has come to an end."""
         self._under_way -= 1

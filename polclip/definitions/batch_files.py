@@ -1,0 +1,75 @@
+"""The files of the Batch API: requests as lines, and what the lines that come back say of them."""
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
+
+from polclip.definitions.client import answer_in, filtered_answer, harmless, is_completion
+
+# OpenAI takes 50,000 requests and 200 MB: https://platform.openai.com/docs/guides/batch
+MOST_REQUESTS, MOST_BYTES = 50_000, 190_000_000
+ENDPOINT = "/v1/chat/completions"
+
+
+class Outcome(NamedTuple):
+    """What came of a request: its answer (`client.answer_in`), or None; whether it was refused for good; and why."""
+
+    answer: dict | None
+    refused: bool = False
+    why: str = ""
+
+
+def line_of(key: str, request: Mapping) -> bytes:
+    line = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": dict(request)}
+    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def chunks_of(requests: Mapping[str, Mapping]) -> Iterator[dict[str, Mapping]]:
+    """The requests in their order, as many together as a batch may hold."""
+    chunk: dict[str, Mapping] = {}
+    size = 0
+    for key, request in requests.items():
+        length = len(line_of(key, request))
+        if chunk and (len(chunk) == MOST_REQUESTS or size + length > MOST_BYTES):
+            yield chunk
+            chunk, size = {}, 0
+        chunk[key] = request
+        size += length
+    if chunk:
+        yield chunk
+
+
+def lines_in(content: bytes, together: int) -> Iterator[list[tuple[str, Mapping]]]:
+    """The lines of a file that came back, so many at a time: (key of the request, line); the key is empty where a
+    line cannot be read.
+    """
+    lines = io.BytesIO(content)
+    while some := list(islice(lines, together)):
+        read = [_read(line) for line in some if line.strip()]
+        yield [(str(line.get("custom_id") or ""), line) for line in read]
+
+
+def _read(line: bytes) -> Mapping:
+    try:
+        return _object(json.loads(line))
+    except ValueError:
+        return {}
+
+
+def outcome_of(line: Mapping, request: Mapping) -> Outcome:
+    response = _object(line.get("response"))
+    status, body = response.get("status_code"), _object(response.get("body"))
+    code = harmless((_object(line.get("error")) or _object(body.get("error"))).get("code"))
+    if status == 200 and is_completion(body):
+        return Outcome(answer_in(body, request))
+    if code == "content_filter":
+        return Outcome(filtered_answer(request))
+    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 409, 429)
+    return Outcome(None, refused, ", ".join(filter(None, [status and f"HTTP {status}", code])))
+
+
+def _object(value: object) -> Mapping:
+    """A JSON object; an empty one in the place of anything else."""
+    return value if isinstance(value, dict) else {}
