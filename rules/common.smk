@@ -124,6 +124,12 @@ def definition_files(*sides):
     ]
 
 
+def task_of(wildcards):
+    """What kind of instances a corpus holds."""
+    entry = f"{wildcards.corpus}/{wildcards.split}"
+    return "visual" if entry in entries("visual", "dev", "test") else "textual"
+
+
 # What an answer depends on, beside its question.
 ASKED_KEYS = ("model", "base_url", "system", "prompt", "temperature", "max_tokens")
 

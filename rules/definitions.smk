@@ -12,12 +12,6 @@ PLANNED = (
 )
 
 
-def task_of(wildcards):
-    """What kind of instances a corpus holds."""
-    entry = f"{wildcards.corpus}/{wildcards.split}"
-    return "visual" if entry in entries("visual", "dev", "test") else "textual"
-
-
 # The key stays on the machine where Snakemake was started, and one job at a time asks.
 localrules:
     write_definitions,

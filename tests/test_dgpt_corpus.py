@@ -137,7 +137,7 @@ def test_a_corpus_is_checked_line_by_line(tmp_path, wrong, message):
     corpus.write_text("".join(json.dumps(one) + "\n" for one in [*good, good[0]]))
     about = check_dgpt_corpus(corpus, settings)
     assert (about["lines"], about["duplicates"]) == (12, 1)
-    with pytest.raises(UserError, match="no price of training 'ft:gpt-3.5-turbo-1106:x'"):
+    with pytest.raises(UserError, match=r"no price of training 'ft:gpt-3.5-turbo-1106:x'"):
         check_dgpt_corpus(corpus, settings | {"model": "ft:gpt-3.5-turbo-1106:x"})
     own = settings | {"model": "own", "base_url": "http://localhost:8000/v1"}
     assert check_dgpt_corpus(corpus, own)["usd"] == 0

@@ -303,7 +303,7 @@ def test_without_a_key_only_definitions_by_openai_fail(run, tmp_path):
     write_yaml(project / "asked.yaml", {"definitions": {"source": "openai"}})
     target = "results/tiny/definitions/hard.test.jsonl"
     done = snakemake(project, target, presets=("tiny.yaml", "asked.yaml"))
-    assert rules_of(done.stderr) == ["write_definitions"]
+    assert rules_of(done.stderr) == ["plan_definitions"] and ": Definitions of hard/test." in done.stderr
     (said,) = complaints(done)
     assert said.startswith("write_definitions: The environment variable OPENAI_API_KEY is not set: type `export")
     assert not (project / target).exists()

@@ -10,7 +10,8 @@ from polclip.babelnet import pos_of
 from polclip.corpora import xl_wsd
 from polclip.corpora.texts import collect
 from polclip.errors import UserError
-from polclip.evaluation.baselines import first_sense, lesk
+from polclip.evaluation.baselines import first_sense
+from polclip.evaluation.lesk import lesk
 from polclip.evaluation.score_files import score_textual_file
 from polclip.inventory import Inventory, build_inventory
 from polclip.records import TextualInstance, read_records

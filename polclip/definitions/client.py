@@ -136,7 +136,8 @@ def harmless(code: object) -> str:
 
 def filtered_answer(request: Mapping) -> dict:
     """What is kept of a request that the server's filter kept from being answered."""
-    return answer_in({"choices": []}, request) | {"finish_reason": "content_filter", "tokens_out": 0}
+    unpaid = {"finish_reason": "content_filter", "tokens_in": 0, "tokens_out": 0}
+    return answer_in({"choices": []}, request) | unpaid
 
 
 def answer_in(completion: Mapping, request: Mapping) -> dict:

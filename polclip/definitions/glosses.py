@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from polclip.corpora.words import base_forms, tokenise
-from polclip.evaluation.baselines import lesk
+from polclip.evaluation.lesk import lesk
 from polclip.inventory import POS_NAMES, Inventory
 from polclip.records import Sense, Synset, TextualInstance, VisualInstance
 

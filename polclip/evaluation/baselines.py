@@ -1,13 +1,11 @@
 """Systems that learn nothing: random, the first sense, Lesk. Each ranks every candidate of every instance."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from nltk.wsd import lesk as nltk_lesk
-
 from polclip.corpora.texts import Definitions
+from polclip.evaluation.lesk import lesk
 from polclip.files import write_json_lines
 from polclip.inventory import Inventory
 from polclip.records import Prediction, TextualInstance, VisualInstance, read_records
@@ -27,35 +25,6 @@ def first_sense(instances: Iterable[TextualInstance]) -> Iterator[Prediction]:
     for instance in instances:
         scores = [1 / rank for rank in range(1, 1 + len(instance.candidates))]
         yield Prediction(instance.instance_id, list(instance.candidates), scores)
-
-
-@dataclass(frozen=True)
-class _Gloss:
-    """What NLTK's Lesk asks of a synset."""
-
-    sense_key: str
-    text: str
-
-    def definition(self) -> str:
-        return self.text
-
-
-def lesk(instances: Iterable[TextualInstance], inventory: Inventory) -> Iterator[Prediction]:
-    """NLTK's Lesk (1986): the sense whose gloss shares most distinct words with the sentence comes first.
-
-    The rest follow in the order in which Lesk would choose them; the score is the number of shared words. Of
-    equal senses the first in WordNet's order wins. Candidates without a gloss are not ranked.
-    """
-    for instance in instances:
-        glosses = [_Gloss(key, inventory.synset_of(key).gloss) for key in inventory.with_synset(instance.candidates)]
-        ranking = []
-        while glosses:
-            best = nltk_lesk(instance.tokens, instance.lemma, synsets=glosses)
-            glosses.remove(best)
-            ranking.append(best)
-        words = set(instance.tokens)
-        scores = [float(len(words.intersection(gloss.text.split()))) for gloss in ranking]
-        yield Prediction(instance.instance_id, [gloss.sense_key for gloss in ranking], scores)
 
 
 def predict_baseline(
