@@ -69,8 +69,8 @@ def _device(asked: str) -> str:
 
 
 def _key(definitions: Mapping) -> str:
-    if definitions["source"] != "openai":
-        return f"not needed (definitions.source is {definitions['source']})"
+    if definitions["source"] != "openai" or not definitions["of"]:
+        return f"not needed (definitions.source is {definitions['source']}, of {', '.join(definitions['of']) or 'none'})"
     if definitions["base_url"]:
         return f"not needed, unless {definitions['base_url']} asks for one"
     return f"OPENAI_API_KEY is {'set' if os.environ.get('OPENAI_API_KEY') else 'not set: definitions need it'}"

@@ -65,6 +65,7 @@ rule costs:
     input:
         tables=[*rules.tables.output, *rules.data_page.output],
         paid=definition_costs(),
+        model=rules.finetune_dgpt.output.model if FINE_TUNES else [],
     output:
         costs=report(result("costs.json"), caption="report/costs.rst"),
     log:
