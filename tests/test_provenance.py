@@ -178,7 +178,7 @@ def test_the_setup_is_told_without_the_key_itself(tmp_path, monkeypatch):
     config = {
         "name": "paper",
         "machine": {"device": "cpu"},
-        "definitions": {"source": "openai"},
+        "definitions": {"source": "openai", "of": ["visual"], "base_url": ""},
         "accept_licences": ["b"],
     }
     (tmp_path / "a.zip").write_bytes(b"")
@@ -197,4 +197,8 @@ def test_the_setup_is_told_without_the_key_itself(tmp_path, monkeypatch):
     assert "1 to accept" in page and "Not for sale." in page and "commercial" not in page
     assert "accept_licences: [b, c]" in page
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert "not set" in check_setup(config, sets, tmp_path)
+    assert "OPENAI_API_KEY is not set: definitions need it" in check_setup(config, sets, tmp_path)
+    config["definitions"]["base_url"] = "http://localhost:8000/v1"
+    assert "not needed, unless http://localhost:8000/v1 asks for one" in check_setup(config, sets, tmp_path)
+    config["definitions"]["of"] = []
+    assert "not needed (definitions.source is openai, of none)" in check_setup(config, sets, tmp_path)
