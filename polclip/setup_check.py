@@ -70,7 +70,8 @@ def _device(asked: str) -> str:
 
 def _key(definitions: Mapping) -> str:
     if definitions["source"] != "openai" or not definitions["of"]:
-        return f"not needed (definitions.source is {definitions['source']}, of {', '.join(definitions['of']) or 'none'})"
+        of = " and ".join(definitions["of"]) or "none"
+        return f"not needed (definitions.source is {definitions['source']}, of {of})"
     if definitions["base_url"]:
         return f"not needed, unless {definitions['base_url']} asks for one"
     return f"OPENAI_API_KEY is {'set' if os.environ.get('OPENAI_API_KEY') else 'not set: definitions need it'}"
