@@ -10,6 +10,11 @@ PLANNED = (
     if PLAN.exists()
     else "`snakemake definitions_plan` tells what they cost, without key or network."
 )
+ASKING = (
+    f"Definitions of {{wildcards.corpus}}/{{wildcards.split}}. All of this run: {PLANNED}"
+    if ASKS
+    else None
+)
 
 
 # The key stays on the machine where Snakemake was started, and one job at a time asks.
@@ -98,7 +103,6 @@ rule write_definitions:
         language=config["definitions"]["language"],
         code=code_of("write_definitions"),
     message:
-        "Definitions of {wildcards.corpus}/{wildcards.split}."
-        + (f" All of this run: {PLANNED}" if ASKS else "")
+        ASKING
     script:
         "../workflow_scripts/write_definitions.py"
