@@ -94,6 +94,11 @@ def batches_made(server):
     return len(server.batches)
 
 
+def submitted(server):
+    """How many requests are in batches, whether or not those are over."""
+    return sum(server.contents[batch["input_file_id"]].count(b"\n") for batch in server.batches.values())
+
+
 def remembered(cache):
     """How many batches and requests of batches are remembered."""
     counts = [cache.execute(f"SELECT COUNT(*) FROM {table}")[0][0] for table in ("batches", "batch_requests")]
@@ -173,7 +178,8 @@ def test_a_killed_process_is_taken_up_by_the_next(server, cache, moment):
     server.polls_until_done = 1
     # What else is asked for meanwhile changes nothing.
     answer_all(requests_of(server, range(15)), cache, settings_of(server), "paper")
-    assert batches_made(server) == 2 and paid_once(server, 15) and remembered(cache) == (0, 0)
+    assert batches_made(server) == 2 and submitted(server) == 15
+    assert paid_once(server, 15) and remembered(cache) == (0, 0)
 
 
 def test_a_batch_is_found_by_what_it_holds_where_nothing_is_remembered(server, cache, tmp_path):
@@ -198,14 +204,15 @@ def test_a_start_whose_answer_is_lost_is_looked_for(server, cache):
             reply if method == "POST" and path.endswith("batches") else None
         )
         answer_all(requests_of(server, range(5 * at, 5 * at + 5)), cache, settings_of(server), "paper")
-        assert batches_made(server) == at + 1 and paid_once(server, 5 * at + 5)
+        assert batches_made(server) == at + 1 and submitted(server) == server.paid and paid_once(server, 5 * at + 5)
 
 
 def test_every_kind_of_trouble_costs_nothing(server, cache):
     server.trouble = random_trouble(seed=1, share=0.3, stall=1.2)
     for start in range(0, 100, 20):
         answer_all(requests_of(server, range(start, start + 20)), cache, settings_of(server), "paper")
-    assert batches_made(server) == 5 and paid_once(server, 100) and remembered(cache) == (0, 0)
+    assert batches_made(server) == 5 and submitted(server) == 100
+    assert paid_once(server, 100) and remembered(cache) == (0, 0)
 
 
 def test_two_processes_submit_what_both_ask_for_once(server, cache):
@@ -218,7 +225,8 @@ def test_two_processes_submit_what_both_ask_for_once(server, cache):
     for process in (first, second):
         said = process.communicate(timeout=30)[1]
         assert process.returncode == 0, said
-    assert batches_made(server) == 2 and paid_once(server, 30) and remembered(cache) == (0, 0)
+    assert batches_made(server) == 2 and submitted(server) == 30
+    assert paid_once(server, 30) and remembered(cache) == (0, 0)
     # The one that submitted a request pays for it, whoever collects it.
     assert (cache.paid_by("paper")[0], cache.paid_by("second")[0]) == (20, 10)
 

@@ -191,14 +191,23 @@ def test_every_kind_of_trouble_starts_no_second_job(server, corpus, cache):
 
 
 def test_two_processes_share_one_job(server, corpus, cache):
-    server.polls_until_done = 1_000_000
-    processes = [start(server, corpus, cache) for _ in range(2)]
-    wait_until(lambda: sum(server.polls.values()) >= 4, processes[0])
-    server.polls_until_done = 1
-    for process in processes:
+    second_started: list[float] = []
+
+    def trouble(method, path, number):
+        """No upload gets through before the second has had the time to look for the job of the first."""
+        looks = server.others.count(("GET", "/v1/fine_tuning/jobs"))
+        late = second_started and time.monotonic() > second_started[0] + 2.5
+        return None if path != "/v1/files" or looks > 1 or late else Reply(status=503)
+
+    server.trouble = trouble
+    first = start(server, corpus, cache)
+    wait_until(lambda: uploads(server), first)
+    second_started.append(time.monotonic())
+    second = start(server, corpus, cache)
+    for process in (first, second):
         said = process.communicate(timeout=30)[1]
         assert process.returncode == 0, said
-    assert len(server.jobs) == 1 and uploads(server) == 1
+    assert len(server.jobs) == 1 and len(server.files) == 1
 
 
 def test_a_price_above_the_limit_uploads_nothing(server, corpus, cache):
@@ -244,13 +253,11 @@ def test_the_workflow_asks_the_model_that_it_fine_tuned(server, tmp_path):
     asked = {"source": "openai", "base_url": server.url, "requests_per_minute": 60_000, "finetuning": finetuning}
     write_yaml(project / "tuned.yaml", {"definitions": asked})
     presets = ("tiny.yaml", "tuned.yaml")
-    jobs = planned(project, "definitions", presets=presets)
-    assert jobs["build_dgpt_corpus"] == jobs["finetune_dgpt"] == 1
     server.check_models = True
 
-    def run(environment):
+    def run(target, environment):
         return subprocess.run(
-            command("definitions", presets=presets),
+            command(f"results/tiny/{target}", presets=presets),
             cwd=project,
             env=surroundings(project) | {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"} | environment,
             capture_output=True,
@@ -258,7 +265,7 @@ def test_the_workflow_asks_the_model_that_it_fine_tuned(server, tmp_path):
             timeout=300,
         )
 
-    done = run({"OPENAI_API_KEY": CANARY})
+    done = run("definitions/hard.test.jsonl", {"OPENAI_API_KEY": CANARY})
     assert done.returncode == 0, done.stdout + done.stderr
     results = project / "results" / "tiny"
     model, about = read_json(results / "dgpt" / "model.json"), read_json(results / "dgpt" / "corpus.json")
@@ -269,14 +276,13 @@ def test_the_workflow_asks_the_model_that_it_fine_tuned(server, tmp_path):
     # Nothing of it is paid again when the results are gone; not even a key is needed.
     counts = len(server.others), len(server.requests)
     shutil.rmtree(results / "dgpt")
-    shutil.rmtree(results / "definitions")
-    done = run({})
+    done = run("dgpt/model.json", {})
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_json(results / "dgpt" / "model.json") == model
     assert (len(server.others), len(server.requests)) == counts
     released = asked | {"finetuning": finetuning | {"corpus": "released"}}
     write_yaml(project / "tuned.yaml", {"definitions": released})
-    jobs = planned(project, "definitions", presets=presets)
+    jobs = planned(project, "results/tiny/dgpt/model.json", presets=presets)
     assert "build_dgpt_corpus" not in jobs and jobs["finetune_dgpt"] == jobs["download"] == 1
 
 
