@@ -1,21 +1,17 @@
 """The Batch API: each answer paid for once at half the price, whatever ends the process, whoever asks beside it."""
 
-import json
 import logging
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 from threading import Thread
 
 import pytest
-from openai_server import Reply, openai_server, random_trouble
-from test_definitions import CANARY, SETTINGS, _all_texts
+from openai_client import CANARY, quick_server, start_program, wait_until
+from openai_server import Reply, random_trouble
+from test_definitions import SETTINGS, _all_texts
 
-from polclip.definitions import batch_files, batches, client, server_jobs
+from polclip.definitions import batch_files, client, server_jobs
 from polclip.definitions.answers import answer_all
 from polclip.definitions.cache import AnswerCache, key_of
 from polclip.errors import UserError
@@ -50,20 +46,7 @@ with AnswerCache(given.pop("cache")) as cache:
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr(client, "TIMEOUT_SECONDS", 1)
-    for module, name, value in (
-        (server_jobs, "FIRST_LOOK", 0.01),
-        (server_jobs, "LONGEST_LOOK", 0.02),
-        (server_jobs, "LOCK_WAIT", 0.01),
-        (server_jobs, "START_WAITS", (0.01,) * 8),
-        (server_jobs, "UNREADABLE_WAIT", 0.01),
-        (batches, "UNREADABLE_WAIT", 0.01),
-    ):
-        monkeypatch.setattr(module, name, value)
-    with openai_server() as running:
+    with quick_server(monkeypatch) as running:
         yield running
 
 
@@ -145,21 +128,7 @@ def test_requests_are_cut_into_batches_that_the_server_takes(server, cache, monk
 def start(server, cache, numbers, kill_at="", run="paper", **settings):
     given = {"requests": requests_of(server, numbers), "settings": settings_of(server, **settings), "run": run}
     given |= {"cache": str(cache.folder), "kill_at": kill_at}
-    root = Path(__file__).parents[1]
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, json.dumps(given)],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_until(condition, process=None):
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end and (process is None or process.poll() is None)
-        time.sleep(0.005)
+    return start_program(PROGRAM, given)
 
 
 @pytest.mark.parametrize("moment", ["submitted", "polling", "collecting", "forget"])
@@ -421,3 +390,24 @@ def test_the_key_appears_nowhere(server, cache, monkeypatch, caplog, capsys, tmp
     assert set(server.keys) == {f"Bearer {CANARY}"}
     assert CANARY not in caplog.text + "".join(capsys.readouterr())
     assert not any(CANARY.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_what_is_in_a_batch_is_not_asked_for_beside_it_and_counts_in_the_budget(server, cache):
+    server.polls_until_done = 1_000_000
+    process = start(server, cache, range(10))
+    wait_until(lambda: server.polls, process)
+    process.kill()
+    process.communicate()
+    alone = settings_of(server, batch=False)
+    with pytest.raises(
+        UserError, match=r"10 of 12 questions are in a batch under way .* set definitions\.batch to true"
+    ):
+        answer_all(requests_of(server, range(12)), cache, alone, "paper")
+    with pytest.raises(UserError, match=r"max_usd"):
+        answer_all(requests_of(server, range(10, 12)), cache, alone | {"max_usd": 0.0005}, "paper")
+    assert not server.requests
+    answer_all(requests_of(server, range(10, 12)), cache, alone | {"max_usd": 0.0005}, "another")
+    assert len(server.requests) == 2
+    server.polls_until_done = 1
+    answer_all(requests_of(server, range(12)), cache, settings_of(server), "paper")
+    assert batches_made(server) == 1 and paid_once(server, 12)

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from openai_server import Reply, openai_server
+from openai_client import CANARY, quick_server
+from openai_server import Reply
 from tiny_wordnet import tiny_inventory
 
 from polclip.definitions import client
@@ -24,7 +25,6 @@ from polclip.errors import UserError
 from polclip.files import read_json, read_json_lines
 from polclip.records import VisualInstance, write_records
 
-CANARY = "canary-not-a-key-123"
 SETTINGS = {
     "source": "openai",
     "model": "gpt-3.5-turbo-1106",
@@ -49,10 +49,7 @@ PHRASES = [("bat", f"bat {number}") for number in range(12)]
 
 @pytest.fixture
 def chat(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    with openai_server() as server:
+    with quick_server(monkeypatch, timeout=60) as server:
         yield server
 
 
@@ -355,7 +352,6 @@ def _all_texts(error):
 )
 def test_the_key_appears_nowhere(tmp_path, chat, caplog, capsys, monkeypatch, reply, message):
     monkeypatch.setattr(client, "RETRIES", 1)
-    monkeypatch.setattr(client, "UNREADABLE_WAIT", 0)
     caplog.set_level(logging.DEBUG)
     chat.reply = lambda number, body: Reply() if number == 0 else reply
     _write(tmp_path, PHRASES[:1], base_url=chat.url)

@@ -1,20 +1,16 @@
 """A thousand definitions from a server that fails, for processes that are killed: all complete, each paid for once."""
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from openai_server import Reply, openai_server, random_faults
-from test_definitions import CANARY, SETTINGS
+from openai_client import quick_server, start_program
+from openai_server import Reply, random_faults
+from test_definitions import SETTINGS
 
-from polclip.definitions import client
 from polclip.definitions.plan import plan_definitions
 from polclip.definitions.write import write_definitions
 from polclip.files import read_json_lines
@@ -36,12 +32,7 @@ write_definitions(given.pop("instances"), VisualInstance, *places, **given)
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr(client, "TIMEOUT_SECONDS", 0.5)
-    monkeypatch.setattr(client, "UNREADABLE_WAIT", 0.01)
-    with openai_server() as running:
+    with quick_server(monkeypatch, timeout=0.5) as running:
         yield running
 
 
@@ -65,16 +56,6 @@ def define(given):
     places = [given.pop(name) for name in ("definitions", "cost", "settings")]
     write_definitions(given.pop("instances"), VisualInstance, *places, **given)
     return [line["definition"] for line in read_json_lines(places[0])]
-
-
-def start(given):
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, json.dumps(given)],
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def kept(folder):
@@ -108,7 +89,7 @@ def test_five_kills_lose_nothing_that_is_kept(tmp_path, server):
     given = part(tmp_path, range(1000), server.url)
     seen, finished = 0, set()
     for kill in range(1, 7):
-        process = start(given)
+        process = start_program(PROGRAM, given)
         while process.poll() is None and (kill == 6 or len(server.requests) < 220 * kill):
             time.sleep(0.005)
         process.kill()
@@ -131,7 +112,7 @@ def test_processes_that_ask_at_once_pay_each_answer_once(tmp_path, server):
         part(tmp_path, numbers, server.url, f"part-{at}")
         for at, numbers in enumerate([range(0, 120), range(60, 180), range(180)])
     ]
-    processes = [start(given) for given in parts]
+    processes = [start_program(PROGRAM, given) for given in parts]
     for process in processes:
         said = process.communicate(timeout=60)[1]
         assert process.returncode == 0, said

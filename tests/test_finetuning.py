@@ -6,15 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Thread
 
 import pytest
-from openai_server import Reply, openai_server, random_trouble
-from test_definitions import CANARY, SETTINGS, _all_texts
+from openai_client import CANARY, quick_server, start_program, wait_until
+from openai_server import Reply, random_trouble
+from test_definitions import SETTINGS, _all_texts
 from test_dgpt_corpus import FINETUNING
 from tiny_project import command, make_mirror, make_project, planned, surroundings, write_yaml
 
@@ -44,19 +43,7 @@ with AnswerCache(given.pop("cache")) as cache:
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr(client, "TIMEOUT_SECONDS", 1)
-    for name, value in (
-        ("FIRST_LOOK", 0.01),
-        ("LONGEST_LOOK", 0.02),
-        ("LOCK_WAIT", 0.01),
-        ("START_WAITS", (0.01,) * 8),
-        ("UNREADABLE_WAIT", 0.01),
-    ):
-        monkeypatch.setattr(server_jobs, name, value)
-    with openai_server() as running:
+    with quick_server(monkeypatch) as running:
         yield running
 
 
@@ -95,21 +82,7 @@ def tune(server, corpus, cache, **finetuning):
 def start(server, corpus, cache, killed=False):
     given = {"corpus": str(corpus), "model": str(corpus.with_name("started.json")), "settings": settings_of(server)}
     given |= {"cache": str(cache.folder), "killed": killed}
-    root = Path(__file__).parents[1]
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, json.dumps(given)],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_until(condition, process=None):
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end and (process is None or process.poll() is None)
-        time.sleep(0.005)
+    return start_program(PROGRAM, given)
 
 
 def uploads(server):

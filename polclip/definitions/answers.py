@@ -10,6 +10,7 @@ from tqdm import tqdm
 from polclip.definitions.cache import AnswerCache
 from polclip.definitions.client import ask, connect
 from polclip.definitions.cost import BATCH_SHARE, Budget, price_of
+from polclip.definitions.open_batches import OpenBatches
 from polclip.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -33,10 +34,11 @@ def answer_all(requests: Mapping[str, Mapping], cache: AnswerCache, settings: Ma
 
         asyncio.run(answer_by_batch(requests, cache, settings, run))
         return
-    missing = not_kept(requests, cache)
-    if missing:
+    if not_kept(requests, cache):
         with cache.alone():
-            asyncio.run(_ask_for(not_kept(requests, cache), cache, settings, run))
+            missing = not_kept(requests, cache)
+            _check_batches(missing, cache, settings)
+            asyncio.run(_ask_for(missing, cache, settings, run))
 
 
 def not_kept(requests: Mapping[str, Mapping], cache: AnswerCache) -> dict[str, Mapping]:
@@ -46,9 +48,22 @@ def not_kept(requests: Mapping[str, Mapping], cache: AnswerCache) -> dict[str, M
 
 
 def budget_of(cache: AnswerCache, settings: Mapping, run: str) -> Budget:
-    """What the run may still pay."""
+    """What the run may still pay, with the most that its open batches can cost set aside."""
     price = price_of(settings["model"], settings["prices"], settings["base_url"])
-    return Budget(price, settings["max_usd"], *cache.paid_by(run), share=BATCH_SHARE if settings["batch"] else 1.0)
+    share = BATCH_SHARE if settings["batch"] else 1.0
+    budget = Budget(price, settings["max_usd"], *cache.paid_by(run), share=share)
+    budget.set_aside(OpenBatches(cache, settings["base_url"]).most(run))
+    return budget
+
+
+def _check_batches(missing: Mapping[str, Mapping], cache: AnswerCache, settings: Mapping) -> None:
+    """Raise UserError where what is to be asked is in a batch under way, which is paid for already."""
+    under_way = sum(map(len, OpenBatches(cache, settings["base_url"]).holding(missing).values()))
+    if under_way:
+        raise UserError(
+            f"{under_way:,} of {len(missing):,} questions are in a batch under way and would be paid for twice: set "
+            "definitions.batch to true and run the same command to collect it."
+        )
 
 
 async def _ask_for(missing: Mapping[str, Mapping], cache: AnswerCache, settings: Mapping, run: str) -> None:

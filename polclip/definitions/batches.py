@@ -119,7 +119,6 @@ async def _submit(missing: Mapping[str, Mapping], asking: _Asking) -> None:
     # Another process may have kept some while this one waited for the lock.
     new = sorted(key for key in missing if key not in under_way and asking.cache.answer(key) is None)
     budget = budget_of(asking.cache, asking.settings, asking.run)
-    budget.set_aside(asking.batches.most(asking.run))
     others = under_way or asking.batches.of_run(asking.run)
     affordable: dict[str, float] = {}
     for key in new:

@@ -8,7 +8,7 @@ from polclip.corpora.texts import Definitions
 from polclip.evaluation.lesk import lesk
 from polclip.files import write_json_lines
 from polclip.inventory import Inventory
-from polclip.records import Prediction, TextualInstance, VisualInstance, read_records
+from polclip.records import INSTANCES, Prediction, TextualInstance, VisualInstance, read_records
 from polclip.selection import fraction
 
 
@@ -59,7 +59,7 @@ def predict_baseline(
         if baseline == "zero_shot":
             ranking = zero_shot(task, system, source, definitions, forms)
         else:
-            records = read_records(source, TextualInstance if task == "textual" else VisualInstance)
+            records = read_records(source, INSTANCES[task])
             ranking = {
                 "random": lambda records: random_order(records, seed),
                 "first_sense": first_sense,
