@@ -47,6 +47,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from polclip.encoders.feature_store import FeatureStore, shard_writer
@@ -54,10 +55,11 @@ from polclip.model.clip_polclip import ClipModelSettings, ClipPolCLIP
 from polclip.model.clip_towers import build_clip
 from polclip.model.losses import four_losses, same_id
 from polclip.model.representations import Batch, Chunks, Labels, Losses, Tokens
-from polclip.training.batches import glosses_in_chunks, in_chunks
+from polclip.training.batches import glosses_in_chunks, in_chunks, whole_texts_in_chunks
 from polclip.training.corpora import tokens_of
 from polclip.training.schedule import parameter_groups
 
+CONFIG = Path(__file__).parent.parent / "config.yaml"
 CONTEXT, VOCABULARY = 77, 49408
 START_OF_TEXT, END_OF_TEXT = VOCABULARY - 2, VOCABULARY - 1
 SHORTEST, LONGEST = 10, 30  # tokens of a gloss or a sentence
@@ -66,6 +68,12 @@ SHORTEST, LONGEST = 10, 30  # tokens of a gloss or a sentence
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--form",
+        choices=("figure", "released"),
+        default="figure",
+        help="the paper's figure, or the public code's choices",
     )
     parser.add_argument("--glosses", type=int, default=16)
     parser.add_argument("--pictures-per-gloss", type=int, default=5)
@@ -112,12 +120,21 @@ def random_model(args: argparse.Namespace) -> ClipPolCLIP:
             "layers": text_layers,
         },
     }
-    settings = ClipModelSettings(trainable_text_blocks=text_layers, reused_blocks=min(4, text_layers))
+    own = {"reused_blocks": 4}
+    if args.form == "released":
+        own = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["ablations"]["as_released"]["model"]
+    own["reused_blocks"] = min(own["reused_blocks"], text_layers)
+    settings = ClipModelSettings(trainable_text_blocks=text_layers, **own)
     return ClipPolCLIP(build_clip(config), settings, config).to(args.device).train()
 
 
 def names(kind: str, count: int) -> list[str]:
     return [f"{kind} {k}" for k in range(count)]
+
+
+def caption_names(args: argparse.Namespace) -> list[str]:
+    """One of each gloss, where the form compares captions with pictures."""
+    return names("caption", args.glosses if args.form == "released" else 0)
 
 
 def picture_names(args: argparse.Namespace) -> list[str]:
@@ -131,7 +148,8 @@ def random_pixels(args: argparse.Namespace) -> Tensor:
 
 
 def labels_of(args: argparse.Namespace) -> Labels:
-    """Picture k shows gloss k // pictures per gloss; sentence k means gloss k, all glosses being its candidates."""
+    """Picture k shows gloss k // pictures per gloss; sentence k means gloss k, all glosses being its candidates, and
+    caption k tells of gloss k."""
     glosses = names("gloss", args.glosses)
     shown = [gloss for gloss in glosses for _ in range(args.pictures_per_gloss)]
     meant = [glosses[k % len(glosses)] for k in range(args.sentences)]
@@ -140,6 +158,7 @@ def labels_of(args: argparse.Namespace) -> Labels:
         gloss_of_context=same_id(meant, glosses),
         candidates=torch.ones(len(meant), len(glosses), dtype=torch.bool),
         image_of_context=same_id(meant, shown),
+        image_of_caption=same_id(glosses, shown) if args.form == "released" else None,
     )
     return Labels(*(None if label is None else label.to(args.device) for label in labels))
 
@@ -223,7 +242,7 @@ def store_inputs(args: argparse.Namespace, folder: Path) -> float:
     """Write texts and pictures as the embedding step does, the pictures' states in 32 bit too; returns its seconds."""
     rng = np.random.default_rng(2)
     with shard_writer(folder / "texts") as writer:
-        for name in names("gloss", args.glosses) + names("sentence", args.sentences):
+        for name in names("gloss", args.glosses) + names("sentence", args.sentences) + caption_names(args):
             inside = rng.integers(1, START_OF_TEXT, rng.integers(SHORTEST, LONGEST + 1) - 2)
             ids = np.array([START_OF_TEXT, *inside, END_OF_TEXT])
             writer.add([name], [ids], np.zeros((1, 1)))
@@ -247,7 +266,7 @@ def stored_batch(args: argparse.Namespace, texts: FeatureStore, pictures: Featur
     return Batch(
         words=in_chunks(texts, sentences, words, args.device),
         phrases=Chunks([], torch.zeros(0, dtype=torch.long)),
-        captions=None,
+        captions=whole_texts_in_chunks(texts, caption_names(args), args.device) if caption_names(args) else None,
         glosses=glosses_in_chunks(texts, names("gloss", args.glosses), args.device),
         images=tokens_of(pictures, picture_names(args), args.device),
         labels=labels_of(args),
@@ -277,16 +296,30 @@ def padded(tokens: Tokens) -> Tokens:
 
 
 def naive_losses(
-    model: ClipPolCLIP, sentences: Tokens, target: Tensor, glosses: Tokens, pixels: Tensor, labels: Labels
+    model: ClipPolCLIP,
+    sentences: Tokens,
+    target: Tensor,
+    glosses: Tokens,
+    captions: Tokens | None,
+    pixels: Tensor,
+    labels: Labels,
 ) -> Losses:
-    words = model.word_in_context(sentences, target)
-    gloss = model.gloss(glosses)._replace(plain=model.phrase(glosses), target=model.momentum.gloss(glosses))
+    words = model.word_in_context(sentences, target).float()
+    captions = None if captions is None else model.phrase(captions).float()
+    gloss = model.gloss(glosses)._replace(plain=model.phrase(glosses))
     image = model.image(tower_output(model, pixels))
     with torch.no_grad():
-        image = image._replace(target=model.momentum.image(tower_output(model, pixels)))
-    gloss, image = (type(one)(*(part.float() for part in one)) for one in (gloss, image))
+        again = tower_output(model, pixels)
+        if model.momentum is None:
+            targets = model.phrase(glosses), model.image_top(again.states)[1]
+        else:
+            targets = model.momentum.gloss(glosses), model.momentum.image(again)
+    gloss, image = (
+        type(one)(*(part.float() for part in one._replace(target=target)))
+        for one, target in zip((gloss, image), targets, strict=True)
+    )
     with torch.autocast(model.device.type, enabled=False):
-        return four_losses(words.float(), None, gloss, image, labels, model.scale)
+        return four_losses(words, captions, gloss, image, labels, model.scale, model.several_positives)
 
 
 def tower_output(model: ClipPolCLIP, pixels: Tensor) -> Tokens:
@@ -301,7 +334,8 @@ def naive_way(args: argparse.Namespace, folder: Path) -> dict:
     def read() -> tuple:
         sentences = padded(tokens_of(texts, names("sentence", args.sentences), args.device))
         glosses = padded(tokens_of(texts, names("gloss", args.glosses), args.device))
-        return model, sentences, target_word(sentences), glosses, pixels.to(args.device), labels_of(args)
+        captions = padded(tokens_of(texts, caption_names(args), args.device)) if caption_names(args) else None
+        return model, sentences, target_word(sentences), glosses, captions, pixels.to(args.device), labels_of(args)
 
     return measured(steps(model, read, naive_losses, args), args.naive_warm_up, args.naive_repeat, "naive", args)
 

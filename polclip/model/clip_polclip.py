@@ -73,6 +73,8 @@ class CrossFusion(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, real: Tensor | None) -> Tensor:
         """query and key [b, n, d] at the same positions, `real` [b, n] or None for all -> [b, d] of length 1."""
+        if self.pooling == "first":  # what a position becomes depends on the key alone, not on other positions
+            query = query[:, :1]
         for block in self.blocks:
             query = block(query, key, real)
         # The last layer is linear: it gives the same behind the pooling, of one vector in place of all.
