@@ -534,6 +534,7 @@ READ_PICTURES = {  # how the file is made, size, colour in the middle
     "turned by its camera": (saved("PNG", turned()[0], exif=turned()[1]), (20, 40), (0, 0, 255)),
     "a broken camera's note": (saved("JPEG", Image.new("L", (8, 8), 9), exif=b"Exif\0\0MM\0*\0"), (8, 8), (9, 9, 9)),
 }  # fmt: skip
+DDS = b"DDS " + struct.pack("<7I", 124, 0x1007, 4, 4, 16, 0, 0) + bytes(44) + struct.pack("<I", 32) + bytes(48)
 JPEG = io.BytesIO()
 Image.effect_noise((64, 64), 90).save(JPEG, "JPEG")
 UNUSABLE_PICTURES = {
@@ -541,6 +542,7 @@ UNUSABLE_PICTURES = {
     "no byte": (content(b""), "cannot be decoded"),
     "a text": (content(b"<html>Not found</html>"), "cannot be decoded"),
     "an SVG": (content(b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'), "cannot be decoded"),
+    "a DDS of no pixel format": (content(DDS), "cannot be decoded"),
     "noise": (content(b"\x89PNG\r\n\x1a\n", bytes(range(256))), "cannot be decoded"),
     "sides of 30,000 pixels": (content(png(30_000, 30_000, 8, 2, b"")), "too large"),
     "a side of 30,000 pixels, a row high": (saved("PNG", Image.new("RGB", (30_000, 1))), "too thin"),
@@ -567,12 +569,20 @@ def test_unusable_pictures_are_skipped_by_reason(tmp_path, case):
     assert read_picture(tmp_path / "p.jpg") == reason
 
 
-def test_a_picture_that_may_not_be_read_is_no_broken_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied"), "cannot be read"),
+        (RuntimeError("Failed to decode image: Missing or empty image item"), "cannot be decoded"),  # AVIF
+        (MemoryError(), "cannot be decoded"),  # JPEG 2000 whose header claims very many tiles
+    ],
+)
+def test_whatever_error_a_picture_ends_in_is_a_reason(tmp_path, monkeypatch, error, reason):
     def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
+        raise error
 
     monkeypatch.setattr("PIL.Image.open", refuse)
-    assert read_picture(tmp_path / "p.jpg") == "cannot be read"
+    assert read_picture(tmp_path / "p.jpg") == reason
 
 
 # --- WordNet's files
