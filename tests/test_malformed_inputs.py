@@ -171,6 +171,13 @@ def test_a_gold_that_is_no_candidate_is_kept_and_counted_by_its_reason(tmp_path,
     assert "tiny: 1 sentences, 2 instances, the gold of 1 not among the candidates (the" in caplog.text
 
 
+def test_gold_keys_of_which_some_are_no_candidates_are_counted_apart(tmp_path, inventory, caplog):
+    caplog.set_level("INFO")
+    counts, _ = build_xml(tmp_path, inventory, gold=GOLD.replace("bat%1:05:00::", "bat%1:05:00:: bat%1:99:00::"))
+    assert (counts["gold_missing"], counts["gold_partly_missing"]) == (0, 1)
+    assert "the gold of 0 not among the candidates, of 1 in part" in caplog.text
+
+
 def test_broken_archives_of_xml_are_refused(tmp_path, inventory):
     build_xml(tmp_path, inventory)
     (tmp_path / "out.parquet").unlink()
