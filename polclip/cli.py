@@ -32,6 +32,21 @@ Train = Annotated[
         help="Training corpus: its gold key file, or its Parquet file of the workflow. May be given several times.",
     ),
 ]
+FirstSense = Annotated[
+    Path | None,
+    typer.Option(
+        "--first-sense",
+        metavar="FILE",
+        help="Answers of WordNet's first sense, as the workflow's baseline of that name writes them.",
+    ),
+]
+Corrected = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Gold file with new keys of some instances: ALLamended's, where GOLD is ALL's.",
+    ),
+]
 Compare = Annotated[
     bool,
     typer.Option(
@@ -53,7 +68,13 @@ def _one_sentence() -> Iterator[None]:
 
 @score.command()
 def textual(
-    gold: Gold, predictions: Predictions, as_json: AsJson = False, train: Train = None, compare: Compare = False
+    gold: Gold,
+    predictions: Predictions,
+    as_json: AsJson = False,
+    train: Train = None,
+    first_sense: FirstSense = None,
+    corrected: Corrected = None,
+    compare: Compare = False,
 ) -> None:
     """Textual disambiguation: F1, precision, recall, and the macro F1 over gold senses.
 
@@ -63,7 +84,9 @@ def textual(
 
     Printed for all, by part of speech (n v a r), by data set where the ids name several (senseval2.d000...),
     and with --train by what training has seen: seen_lemma and unseen_lemma (the lemma with its part of speech),
-    seen_sense and unseen_sense (one of the gold keys, or none). The figures are those of the official scorers.
+    seen_sense and unseen_sense (one of the gold keys, or none). --first-sense adds first_sense (it is right) and
+    other_sense; --corrected adds amended (its instances with their keys in GOLD) and corrected (with the new keys).
+    The figures are those of the official scorers.
 
     Example: polclip score textual ALL.gold.key.txt results/paper/predictions/main/seed-42/ALL.key.txt
     """
@@ -71,7 +94,7 @@ def textual(
 
     with _one_sentence():
         training = read_training_files(train) if train else None
-        results = [score_textual_file(gold, path, training) for path in predictions]
+        results = [score_textual_file(gold, path, training, first_sense, corrected) for path in predictions]
         _print_scores("textual", results, gold, predictions, as_json, compare)
 
 

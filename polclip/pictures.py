@@ -37,7 +37,7 @@ def read_picture(path: str | Path) -> Image.Image | str:
         return "too large"
     except OSError as error:  # the system's have a number, the decoders' none
         return "cannot be read" if error.errno else "cannot be decoded"
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RuntimeError, MemoryError):  # the last two: damaged AVIF, DDS and JPEG 2000
         return "cannot be decoded"
     if picture.mode == "RGBA":
         white = Image.new("RGBA", picture.size, "white")

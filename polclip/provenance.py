@@ -26,6 +26,7 @@ LEFT_OUT = {
     "monosemous": "the word has one sense",
     "left_out": "more than max_train_instances",
     "gold_missing": "the gold is not among the candidates (kept)",
+    "gold_partly_missing": "some of the gold keys are not among the candidates (kept)",
     "no_candidates": "the lemma is not in the inventory (kept)",
     "gold_not_in_wordnet": "the gold is no key of the inventory (kept)",
     "gold_of_another_lemma": "the gold is a key of another lemma (kept)",

@@ -75,7 +75,7 @@ class Server:
                 headers = {"Content-Type": "application/zip", "Content-Length": str(len(body) - start + answer.lies)}
                 headers |= {"ETag": server.tag} | answer.headers
                 if status == 206:
-                    headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body) + answer.lies}"
+                    headers.setdefault("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body) + answer.lies}")
                 self.send_response(status)
                 for name, value in headers.items():
                     if value:

@@ -69,9 +69,8 @@ def test_baselines_answer_in_babelnet_ids_and_pictures_are_tied_to_wordnet(proje
 
     (instance,) = read_records(results / "corpora" / "xl_wsd" / "xl_en.parquet", TextualInstance)
     assert instance.candidates == [IDS[FIRST.sense_key], "bn:77777777n", IDS[SECOND.sense_key]]
-    assert read_json(results / "corpora" / "xl_wsd" / "counts.json") == {
-        "xl_en": {"sentences": 1, "instances": 1, "gold_missing": 0, "no_candidates": 0, "target_without_text": 0}
-    }
+    counts = read_json(results / "corpora" / "xl_wsd" / "counts.json")["xl_en"]
+    assert {name: n for name, n in counts.items() if n} == {"sentences": 1, "instances": 1}
     ranked = {}
     for experiment in ("first_sense", "lesk"):
         folder = results / "predictions" / experiment / "seed-1"

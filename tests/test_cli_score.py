@@ -68,6 +68,8 @@ def test_without_json_a_table_is_printed(files):
         (("textual", "gold.txt", "right.txt", "--compare"), "give two or more"),
         (("textual", "gold.txt", "right.txt", "--train", "none.txt"), "none.txt cannot be read"),
         (("textual", "gold.txt", "right.txt", "--train", "none.parquet"), "none.parquet is no Parquet file"),
+        (("textual", "gold.txt", "right.txt", "--first-sense", "none.txt"), "none.txt cannot be read"),
+        (("textual", "half.txt", "half.txt", "--corrected", "gold.txt"), "gold.txt:2: d000.s000.t001 is not an"),
     ],
 )
 def test_what_the_user_can_mend_ends_with_code_2_and_one_sentence(files, arguments, message):
@@ -107,6 +109,25 @@ def test_training_files_tell_the_seen_lemmas_and_senses(files):
     assert [line.split()[0] for line in lines[2:]] == ["n", "v", "seen_lemma", "seen_sense", "unseen_sense"]
 
 
+def test_first_sense_and_corrected_labels_make_parts_of_their_own(files):
+    (files / "first.txt").write_text("d000.s000.t000 bat%1:05:00::\nd000.s000.t001 look_up%2:39:00::\n")
+    (files / "new.txt").write_text("d000.s000.t001 look_up%2:39:00::\n")
+    more = ("--first-sense", files / "first.txt", "--corrected", files / "new.txt")
+    result = _run("score", "textual", files / "gold.txt", files / "right.txt", files / "first.txt", *more, "--json")
+    names = ("first_sense", "other_sense", "amended", "corrected")
+    for line, recall in zip(result.stdout.splitlines(), ([100, 100, 100, 0], [100, 0, 0, 100]), strict=True):
+        parts = json.loads(line)["subsets"]
+        assert [parts[name]["recall"] for name in names] == recall
+        assert [parts[name]["n"] for name in names] == [1, 1, 1, 1]
+    # An instance that the first sense does not answer is none that it has right; unanswered ones count.
+    (files / "first.txt").write_text("d000.s000.t001 look_up%2:31:00::\n")
+    result = _run("score", "textual", files / "gold.txt", files / "half.txt", *more, "--json")
+    parts = json.loads(result.stdout)["subsets"]
+    assert [parts[name]["recall"] for name in names] == [0, 100, 0, 0]
+    lines = _run("score", "textual", files / "gold.txt", files / "half.txt", *more).stdout.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["n", "v", *names]
+
+
 def test_systems_are_compared_with_the_first_one(files):
     gold = "".join(f"d000.s000.t{at:03d} bat%1:05:00::\n" for at in range(40))
     (files / "many.txt").write_text(gold)
@@ -144,6 +165,7 @@ def test_visual_systems_are_compared_over_languages_that_count_the_same(files):
 def test_help_shows_the_forms(files):
     text = _run("score", "textual", "--help").stdout
     assert "instance_id sense_key [sense_key ...]" in " ".join(text.split())
-    assert all(option in text for option in ("--train", "--compare", "--json", "McNemar", "unseen_sense", "macro F1"))
+    options = ("--train", "--first-sense", "--corrected", "--compare", "--json")
+    assert all(told in text for told in (*options, "McNemar", "unseen_sense", "other_sense", "amended", "macro F1"))
     assert "GOLD" in text and "PRED" in text and "Example: polclip score textual" in text
     assert "textual" in _run("score", "--help").stdout

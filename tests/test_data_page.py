@@ -87,6 +87,7 @@ def test_page_and_table_show_the_same_numbers(statistics, tmp_path):
     page = (tmp_path / "data.html").read_text(encoding="utf-8")
     assert "tiny &lt;run&gt;" in page and "<script" not in page
     assert page.count("<svg") == 6  # candidates and lengths of two files, phrases, pictures of a sense
+    assert "Sentences: those with a marked word." in page
     assert "meets 1 of the inventory's 14 synsets in sentences and 1 in pictures" in page
     table = statistics_table(statistics)
     values = {(row.corpus, row.split, row.statistic): row.value for row in table.itertuples()}

@@ -82,6 +82,14 @@ def test_more_promised_than_there_is(server, destination, pauses):
     assert not destination.exists()
 
 
+def test_a_server_that_gives_the_rest_in_pieces_is_asked_until_it_is_whole(server, destination):
+    piece = {"Content-Range": f"bytes 150000-199999/{len(BODY)}"}
+    server.plan = ["cut", Answer(206, piece, BODY[150_000:200_000])]
+    fetch_quickly(dataset(Http((server.url,)), sha256=sha256_of(BODY)), destination)
+    assert destination.read_bytes() == BODY
+    assert server.ranges == [None, "bytes=150000-", "bytes=200000-"]
+
+
 def test_less_promised_than_there_is_makes_no_archive(server, destination, pauses):
     server.plan = [Answer(lies=-50_000)] * 9
     with pytest.raises(UserError, match="is broken or cut off"):

@@ -159,7 +159,8 @@ def test_the_first_sense_has_the_published_scores_on_all_and_its_parts(tmp_path)
     paths = {}
     for archive, name in (("WSD_Unified_Evaluation_Datasets", "ALL"), ("wsd_hard_benchmark", "ALLamended")):
         paths[name] = tmp_path / f"{name}.parquet"
-        unified_wsd.build(ARCHIVES / f"{archive}.zip", name, inventory, paths[name])
+        counts = unified_wsd.build(ARCHIVES / f"{archive}.zip", name, inventory, paths[name])
+        assert counts["gold_missing"] == counts["gold_partly_missing"] == 0
     predict_baseline(
         "first_sense",
         inventory,
@@ -167,7 +168,10 @@ def test_the_first_sense_has_the_published_scores_on_all_and_its_parts(tmp_path)
         instances=[paths["ALL"]],
         predictions=[tmp_path / "p.jsonl"],
     )
-    semcor_tags.build(ARCHIVES / "semcor3.0.tar.gz", inventory, tmp_path / "semcor.parquet")
+    counts = semcor_tags.build(ARCHIVES / "semcor3.0.tar.gz", inventory, tmp_path / "semcor.parquet")
+    assert {name: n for name, n in counts.items() if n} == {
+        "sentences": 37_176, "instances": 226_036, "gold_partly_missing": 44,
+    }  # fmt: skip
     corrected = read_instance_ids(paths["ALLamended"])
     rows = score_predictions(
         "textual",

@@ -150,6 +150,19 @@ def test_definitions_are_of_whom_the_settings_say_and_of_no_training_set(copy, t
         assert read["baseline", "zero_shot"] == tested
 
 
+def test_corrected_labels_stand_beside_the_old_ones_in_every_table(copy, tmp_path):
+    named = ["hard_benchmark/ALLamended", "hard_benchmark/42D", "unified_wsd/ALL"]
+    (tmp_path / "order.yaml").write_text(yaml.safe_dump({"corpora": {"textual": {"test": named}}}))
+    tables = [f"results/paper/tables/{name}.tsv" for name in ("scores", "significance", "ablations", "corpora")]
+    overlay = ("--directory", copy, "--configfile", tmp_path / "order.yaml")
+    said = run("snakemake", "-n", *tables, "results/paper/report/index.html", *overlay).stdout
+    for rule in ("tables", "ablations", "data_page", "report"):
+        read = re.search(rf"^rule {rule}:\n    input: (.*)", said, re.MULTILINE)[1]
+        found = re.findall(r"/(ALLamended|42D|ALL)\.", read)
+        assert found and not len(found) % 3, rule
+        assert set(zip(*[iter(found)] * 3, strict=True)) == {("42D", "ALL", "ALLamended")}, rule
+
+
 def test_the_languages_of_vwsd_are_scored_together_too(copy):
     assert "score" in dry_run(copy, "results/paper/scores/main/seed-42/vwsd.json")
 

@@ -69,7 +69,9 @@ def read(folder, split, **parts):
 @pytest.mark.parametrize("top", ["xl-wsd/", "", "some/where/"])
 def test_candidates_are_those_of_the_sets_own_inventory_in_its_order(tmp_path, top):
     counts, (bat, look, zorb) = read(tmp_path, "xl_en", top=top)
-    assert counts == {"sentences": 3, "instances": 3, "gold_missing": 1, "no_candidates": 1, "target_without_text": 0}
+    assert {name: n for name, n in counts.items() if n} == {
+        "sentences": 3, "instances": 3, "gold_missing": 1, "no_candidates": 1,
+    }  # fmt: skip
     assert (bat.lemma, bat.pos, bat.gold) == ("bat", "n", ["bn:00000002n"])
     assert bat.candidates == ["bn:00000003n", "bn:00000001n", "bn:00000002n", "bn:00000004n"]
     assert bat.text[slice(*bat.target_span)] == "bats"
@@ -79,7 +81,7 @@ def test_candidates_are_those_of_the_sets_own_inventory_in_its_order(tmp_path, t
 
 def test_english_comes_without_semeval_2010_too(tmp_path):
     counts, instances = read(tmp_path, "xl_en_without_semeval2010")
-    assert counts == {"sentences": 1, "instances": 2, "gold_missing": 0, "no_candidates": 0, "target_without_text": 0}
+    assert {name: n for name, n in counts.items() if n} == {"sentences": 1, "instances": 2}
     assert {instance.instance_id.split(".")[0] for instance in instances} == {"senseval2"}
 
 

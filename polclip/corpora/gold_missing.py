@@ -20,12 +20,15 @@ def counted(
 ) -> Iterator[TextualInstance]:
     """The instances as they come, added to `counts`: instances, gold_missing and no_candidates, and the reasons.
 
+    gold_partly_missing: of several gold keys some are candidates and some are not.
     inventory: WordNet, which tells the reasons but for no_candidates; None for senses of another inventory.
     """
     for instance in instances:
         counts["instances"] += 1
-        missing = set(instance.gold).isdisjoint(instance.candidates)
+        gold = set(instance.gold)
+        missing = gold.isdisjoint(instance.candidates)
         counts["gold_missing"] += missing
+        counts["gold_partly_missing"] += not missing and not gold.issubset(instance.candidates)
         counts["no_candidates"] += not instance.candidates
         if missing and instance.candidates and inventory:
             counts[_why(instance, inventory)] += 1
@@ -44,7 +47,8 @@ def _why(instance: TextualInstance, inventory: Inventory) -> str:
 def in_words(counts: Counter[str]) -> str:
     """Sizes, and the instances without their gold among the candidates by reason, as a line for the log."""
     reasons = ", ".join(f"{text} {counts[reason]:,}" for reason, text in REASONS.items() if counts[reason])
+    partly = f", of {counts['gold_partly_missing']:,} in part" if counts["gold_partly_missing"] else ""
     return (
         f"{counts['sentences']:,} sentences, {counts['instances']:,} instances, the gold of "
-        f"{counts['gold_missing']:,} not among the candidates{f' ({reasons})' if reasons else ''}"
+        f"{counts['gold_missing']:,} not among the candidates{f' ({reasons})' if reasons else ''}{partly}"
     )

@@ -27,7 +27,7 @@ from polclip.records import SCHEMAS, TextualInstance
 log = logging.getLogger(__name__)
 
 POS = {"NOUN": "n", "VERB": "v", "ADJ": "a", "ADV": "r"}
-COUNTS = ("sentences", "instances", "gold_missing", "no_candidates", "target_without_text")
+COUNTS = ("sentences", "instances", "gold_missing", "gold_partly_missing", "no_candidates", "target_without_text")
 _LINE = "line of the file"  # no attribute of an XML element can have this name
 
 
@@ -36,9 +36,9 @@ def build(archive: str | Path, name: str, inventory: Inventory, instances_path: 
 
     name: ALL, senseval2, semeval2007 ..., hardEN ..., or semcor of the training corpora; case does not
     matter. Counts: sentences, instances, gold_missing (no gold key among the candidates) and the same by reason
-    (`gold_missing.REASONS`), target_without_text (the lemma stands for it). All are kept, since the official scores
-    count them. Raises UserError when the set is missing or broken, or XML and gold file do not name the same
-    instances, with the line where there is one.
+    (`gold_missing.REASONS`), gold_partly_missing (some of several keys), target_without_text (the lemma stands
+    for it). All are kept, since the official scores count them. Raises UserError when the set is missing or broken,
+    or XML and gold file do not name the same instances, with the line where there is one.
     """
     counts = Counter(dict.fromkeys((*COUNTS, *REASONS), 0))
     with open_set(archive, name) as (source, xml, gold):

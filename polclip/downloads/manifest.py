@@ -56,7 +56,7 @@ class Dataset:
     source: Source
     licence_note: str = ""  # where there is one, the user has to accept it
     size: int | None = None
-    approximate_size: int | None = None  # as the source states it, not checked
+    approximate_size: int | None = None  # as the source states it or a copy has it, not checked
     sha256: str | None = None
     page: str = ""
     pictures: int = 0  # that are embedded, where their number is known beforehand

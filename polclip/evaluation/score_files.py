@@ -20,20 +20,36 @@ _GOLD_NAME = re.compile(r"([a-z]{2})\..*gold.*\.txt")
 _PREDICTION_NAME = re.compile(r"prediction\.(?:.*\.)?([a-z]{2})\.txt")
 
 
-def score_textual_file(gold_path: Path, predictions_path: Path, training: TrainingSenses | None = None) -> dict:
+def score_textual_file(
+    gold_path: Path,
+    predictions_path: Path,
+    training: TrainingSenses | None = None,
+    first_sense_path: Path | None = None,
+    corrected_path: Path | None = None,
+) -> dict:
     """F1, precision, recall, macro F1 over gold senses of an answer file; by part of speech and data set.
 
     training: what was seen in training, for the subsets seen_lemma, unseen_lemma, seen_sense and unseen_sense.
+    first_sense_path: answers of the first sense, for first_sense (they are right) and other_sense.
+    corrected_path: new gold keys of some instances, for amended (their old keys) and corrected (the new ones).
     Raises UserError with file and line for an unknown instance, one given twice and a line of another form.
     """
     gold, answers, score = read_textual(gold_path, predictions_path)
     subsets = ids_by_pos(gold) | ids_by_set(gold) | (_ids_by_seen(gold, training) if training else {})
+    if first_sense_path:
+        first = read_keys(_lines(first_sense_path), str(first_sense_path), known=gold.keys())
+        right = [instance_id for instance_id in gold if set(first.get(instance_id, ())) & set(gold[instance_id])]
+        subsets |= {"first_sense": right, "other_sense": sorted(gold.keys() - right)}
+    new = read_keys(_lines(corrected_path), str(corrected_path), known=gold.keys()) if corrected_path else {}
+    scores = {name: score.subset(ids) for name, ids in (subsets | {"amended": [*new]}).items() if ids}
+    if new:
+        scores["corrected"] = score_textual(new, {name: answers[name] for name in new if name in answers})
     return {
         "file": str(predictions_path),
         "task": "textual",
         **_textual_figures(score),
         "macro_f1": percent(macro_f1(gold, answers)),
-        "subsets": {name: _textual_figures(score.subset(ids)) for name, ids in subsets.items()},
+        "subsets": {name: _textual_figures(part) for name, part in scores.items()},
     }
 
 
