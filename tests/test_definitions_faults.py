@@ -5,14 +5,17 @@ import sqlite3
 import time
 from collections import Counter
 from dataclasses import replace
+from email.utils import formatdate
 
 import pytest
 from openai_client import quick_server, start_program
 from openai_server import Reply, random_faults
 from test_definitions import SETTINGS
 
+from polclip.definitions import client
 from polclip.definitions.plan import plan_definitions
 from polclip.definitions.write import write_definitions
+from polclip.errors import UserError
 from polclip.files import read_json_lines
 from polclip.records import VisualInstance, write_records
 
@@ -104,6 +107,47 @@ def test_five_kills_lose_nothing_that_is_kept(tmp_path, server):
     # What was under way at a kill was asked for again, under the same idempotency key: the server charges it once.
     assert set(server.paid_by_question.values()) == {1} and server.paid == 1000
     assert server.repeated <= 5 * 32
+
+
+@pytest.mark.parametrize("form", ["Retry-After", "retry-after-ms", "date"])
+def test_what_a_server_asks_to_wait_is_waited(tmp_path, server, form):
+    asked_at = []
+
+    def busy_at_first(number, body):
+        asked_at.append(time.time())
+        said = {"Retry-After": "0.6", "retry-after-ms": "600", "date": formatdate(int(time.time()) + 2, usegmt=True)}
+        name = "Retry-After" if form == "date" else form
+        return Reply() if number else Reply(status=429, headers={name: said[form]})
+
+    server.reply = busy_at_first
+    assert define(part(tmp_path, [0], server.url)) == ["a definition"]
+    # Left to itself the client waits a hundredth of a second. A date has whole seconds: of two at least one is left.
+    assert 0.58 < asked_at[1] - asked_at[0] < 10
+
+
+@pytest.mark.parametrize("said", ["1800", "date", "inf", "tomorrow", "-3"])
+def test_a_long_wait_is_told_and_not_waited(tmp_path, server, monkeypatch, said):
+    monkeypatch.setattr(client, "RETRIES", 1)
+    header = formatdate(time.time() + 1801, usegmt=True) if said == "date" else said
+    server.reply = lambda number, body: Reply(status=429, headers={"Retry-After": header})
+    long = said in ("1800", "date")
+    message = r"left alone for 30 minutes \(HTTP 429\)\. Answers so far are kept" if long else "after 2 tries"
+    with pytest.raises(UserError, match=message):
+        define(part(tmp_path, [0], server.url))
+    assert len(server.requests) == (1 if long else 2)
+
+
+def test_retries_keep_to_the_rate_too(tmp_path, server):
+    asked_at = []
+
+    def busy_every_other_time(number, body):
+        asked_at.append(time.monotonic())
+        return Reply(status=500) if number % 2 else Reply()
+
+    server.reply = busy_every_other_time
+    define(part(tmp_path, range(12), server.url, requests_per_minute=1200))
+    assert len(asked_at) > 20
+    assert asked_at[-1] - asked_at[0] > 0.9 * (len(asked_at) - 1) * 60 / 1200
 
 
 def test_processes_that_ask_at_once_pay_each_answer_once(tmp_path, server):

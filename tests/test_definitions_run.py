@@ -91,9 +91,12 @@ def test_the_whole_workflow_with_definitions_of_a_server(tmp_path, mirror, serve
     project = project_of(tmp_path, mirror, server, "defined")
     planned = run(project, "definitions_plan", key=None)
     assert "plan_definitions" in rules_of(planned) and "questions for wordnet-glosses" in planned
+    results = project / "results" / "defined"
+    plan, *by_model = (results / "definitions" / "plan.txt").read_text(encoding="utf-8").splitlines()
+    assert f"All of this run: {plan}" in run(project, "definitions", "-n", key=None)
+    assert "USD" in plan and any(line.startswith("gpt-3.5-turbo-1106 ") for line in by_model)
     assert not server.requests
     said = run(project, "all")
-    results = project / "results" / "defined"
     definitions = list(read_json_lines(results / "definitions" / "hard.test.jsonl"))
     assert definitions and {line["definition"] for line in definitions} == {DEFINED}
     assert {line["flag"] for line in definitions} == {None} and definitions[0]["served_by"] == "wordnet-glosses"

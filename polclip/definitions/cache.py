@@ -43,8 +43,9 @@ class AnswerCache:
         with self._in_words():
             self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
-            # An answer is on the disk before the next is asked for: not even a power cut loses it.
-            self._database.execute("PRAGMA synchronous = FULL")
+            # What is kept outlives any kill of the process; a power cut may lose what the system had not yet written to
+            # the disk. Waiting for the disk after each answer would keep the next ones from being asked for.
+            self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(_TABLE)
 
     def __enter__(self) -> "AnswerCache":

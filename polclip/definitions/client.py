@@ -7,10 +7,13 @@ since servers repeat keys in their messages and its exceptions carry the request
 import asyncio
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -21,8 +24,8 @@ from polclip.definitions.cost import most_tokens_in
 from polclip.errors import UserError
 
 # The library waits 0.5, 1, 2, 4, 8, 8 ... seconds with jitter, or what Retry-After says: after 408, 409, 429, 5xx,
-# timeouts and cut connections.
-RETRIES = 10
+# timeouts and cut connections. What asks for more than these seconds it does not try again.
+RETRIES, LONGEST_REST = 10, 120
 TIMEOUT_SECONDS = 60.0
 # What is no completion (a proxy's page, half a text) is asked for again, so many times in all.
 UNREADABLE_TRIES, UNREADABLE_WAIT = 5, 0.5
@@ -180,6 +183,9 @@ def _sentence(error: openai.OpenAIError, where: str, model: str) -> str:
     if status == 429 and code == ", insufficient_quota":
         return f"The account at {where} has no credit left. Add some. {AGAIN}"
     if status in (408, 409, 429) or (status or 0) >= 500:
+        rest = _rest(error.response.headers)
+        if LONGEST_REST < rest < math.inf:
+            return f"{where} asks to be left alone for {rest / 60:.0f} minutes (HTTP {status}{code}). {AGAIN}"
         return f"{where} still does not answer after {RETRIES + 1} tries (HTTP {status}{code}). {AGAIN}"
     if status is not None:
         return (
@@ -189,3 +195,13 @@ def _sentence(error: openai.OpenAIError, where: str, model: str) -> str:
     if isinstance(error, openai.APIConnectionError):
         return f"{where} cannot be reached ({type(error).__name__}). {AGAIN}"
     return f"{where} gave an answer that cannot be read ({type(error).__name__}). {AGAIN}"
+
+
+def _rest(headers: Mapping[str, str]) -> float:
+    """The seconds that a server asks for in Retry-After, as a number or a date; 0 where it does not."""
+    said = headers.get("retry-after", "")
+    with suppress(ValueError):
+        return float(said)
+    with suppress(ValueError):
+        return (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+    return 0.0
