@@ -60,7 +60,9 @@ def read_inventory(folder: Path) -> Inventory:
 def read_semcor(archives: Path, folder: Path) -> dict:
     """Seconds from the archive to the Parquet file, WordNet's tables read as well."""
     start = time.perf_counter()
-    counts = semcor_tags.build(archives / SEMCOR, read_inventory(folder), folder / "semcor.parquet")
+    counts = semcor_tags.build(
+        archives / SEMCOR, read_inventory(folder), folder / "semcor.parquet", folder / "dev.parquet"
+    )
     return {"semcor_s": time.perf_counter() - start, "semcor_peak_mb": peak_mb(), "semcor_counts": counts}
 
 

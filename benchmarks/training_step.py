@@ -55,7 +55,7 @@ from polclip.model.clip_polclip import ClipModelSettings, ClipPolCLIP
 from polclip.model.clip_towers import build_clip
 from polclip.model.losses import four_losses, same_id
 from polclip.model.representations import Batch, Chunks, Labels, Losses, Tokens
-from polclip.training.batches import glosses_in_chunks, in_chunks, whole_texts_in_chunks
+from polclip.training.chunks import glosses_in_chunks, in_chunks, whole_texts_in_chunks
 from polclip.training.corpora import tokens_of
 from polclip.training.schedule import parameter_groups
 

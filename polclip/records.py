@@ -56,6 +56,11 @@ class TextualInstance:
     gold: list[str]  # of the same kind; several are possible
 
     @property
+    def document(self) -> str:
+        """The document of the sentence, br-a01 of br-a01.s3; "" where sentences stand alone."""
+        return self.sentence_id.rpartition(".")[0]
+
+    @property
     def text(self) -> str:
         return " ".join(self.tokens)
 

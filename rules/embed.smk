@@ -25,6 +25,7 @@ rule collect_texts:
         runtime=30,
     params:
         forms=config["definitions"]["query_forms"],
+        context_words=config["encoder"]["context_words"],
         code=code_of("collect_texts"),
     script:
         "../workflow_scripts/collect_texts.py"
@@ -50,7 +51,7 @@ rule embed_texts:
         runtime=240,
         gpu=GPUS,
     params:
-        encoder=pick("encoder", "kind", "clip_architecture", "clip_weights"),
+        encoder=pick("encoder", "kind", "clip_architecture", "clip_weights", "text_layers"),
         shards=config["encoder"]["text_shards"],
         code=code_of("embed_texts"),
     script:

@@ -29,6 +29,7 @@ rule predict:
         tasks=[TASKS[name] for name in BENCHMARKS],
         benchmarks=BENCHMARKS,
         forms=config["definitions"]["query_forms"],
+        context_words=config["encoder"]["context_words"],
         code=code_of("predict"),
     script:
         "../workflow_scripts/predict.py"
@@ -60,6 +61,7 @@ rule baseline:
         tasks=[TASKS[name] for name in BENCHMARKS],
         benchmarks=BENCHMARKS,
         forms=config["definitions"]["query_forms"],
+        context_words=config["encoder"]["context_words"],
         code=code_of("baseline"),
     script:
         "../workflow_scripts/baseline.py"
@@ -79,6 +81,7 @@ use rule baseline as baseline_textual with:
         tasks=["textual"] * len(TEXTUAL_BENCHMARKS),
         benchmarks=TEXTUAL_BENCHMARKS,
         forms=[],
+        context_words=0,
         code=code_of("baseline"),
 
 

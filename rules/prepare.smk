@@ -56,6 +56,7 @@ rule semcor:
         archive=corpus_archive("semcor"),
     output:
         train=result("corpora/semcor/train.parquet"),
+        dev=result("corpora/semcor/dev.parquet"),
         counts=result("corpora/semcor/counts.json"),
     log:
         result("logs/semcor/semcor.log"),
@@ -68,6 +69,7 @@ rule semcor:
         mem_mb=4000,
         runtime=20,
     params:
+        dev_fraction=config["corpora"]["semcor"]["dev_fraction"],
         code=code_of("semcor"),
     script:
         "../workflow_scripts/semcor.py"

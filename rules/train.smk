@@ -32,6 +32,7 @@ rule align_towers:
         gpu=GPUS,
     params:
         settings=config["alignment"],
+        context_words=config["encoder"]["context_words"],
         forms=config["definitions"]["query_forms"],
         code=code_of("align_towers"),
     script:
@@ -45,7 +46,7 @@ rule train:
         **TRAINING_CORPORA,
         **INVENTORY,
         towers=result("towers/seed-{seed}") if PAIR else [],
-        weights=[] if PAIR else TEXT_WEIGHTS,
+        weights=TEXT_WEIGHTS,
     output:
         model=result("models/{experiment}/seed-{seed}/model.safetensors"),
         config=result("models/{experiment}/seed-{seed}/config.json"),
@@ -66,7 +67,8 @@ rule train:
     params:
         model=block_of("model"),
         training=block_of("training"),
-        encoder=pick("encoder", *ENCODER_KEYS),
+        encoder=pick("encoder", *ENCODER_KEYS, "text_layers"),
+        context_words=config["encoder"]["context_words"],
         forms=config["definitions"]["query_forms"],
         code=code_of("train"),
     script:

@@ -50,6 +50,8 @@ def _call(folder: Path, world: World, **given) -> dict:
         "visual_dev": [str(world.dev_style), str(world.dev_words)],
         "definitions": {},
         "forms": ["photo"],
+        "context_words": 0,
+        "text_weights": None,
         "training": dataclasses.asdict(SETTINGS),
         "seed": 7,
         "device": "cpu",
@@ -67,7 +69,7 @@ def pair_call(folder: Path) -> dict:
         text_features=[str(world.texts_folder)],
         picture_features=[str(world.pictures_folder)],
         model=dataclasses.asdict(tiny_features.MODEL),
-        encoder={"kind": "pair"},
+        encoder={"kind": "pair", "text_layers": 1},
         towers=str(folder / "towers"),
     )
 

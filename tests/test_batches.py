@@ -129,7 +129,8 @@ def test_of_token_ids_the_target_is_which_of_them_stand_over_its_characters(worl
             writer.add([text_id(x.text)], [np.arange(len(spans)) + 100], np.zeros((1, 4)), spans=[spans])
     write_records(tmp_path / "some.parquet", TextualInstance, [long, short, cut_off])
     corpus = TextualCorpus.read([tmp_path / "some.parquet"], world.inventory, FeatureStore([tmp_path / "ids"]))
-    tokens, inside = corpus.words([1, 0, 2], "cpu")
+    tokens, inside, of = corpus.words([1, 0, 2, 0], "cpu")
+    assert of.tolist() == [0, 1, 2, 1] and len(tokens.states) == 3  # a text with two words stands once
     assert tokens.pooled is None and tokens.states[0].tolist() == [*range(100, 107), 0]
     assert inside[:2].int().tolist() == [[0, 0, 0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1, 1, 0]]
     assert inside[2].tolist() == tokens.real[2].tolist() == [True] * 3 + [False] * 5  # all that was left of it

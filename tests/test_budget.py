@@ -17,8 +17,9 @@ from polclip.inventory import Inventory
 from polclip.model.losses import four_losses
 from polclip.model.representations import Represented
 from polclip.records import Phrase, Picture, TextualInstance
-from polclip.training.batches import glosses_in_chunks, make_step
+from polclip.training.batches import make_step
 from polclip.training.budget import Budget, epoch_order, parts_of
+from polclip.training.chunks import glosses_in_chunks
 from polclip.training.corpora import SenseCorpus, TextualCorpus, gloss_ids, phrase_text_id
 from polclip.training.schedule import plan_epoch
 
@@ -53,6 +54,7 @@ def textual_of(instances):
         candidates=[np.array(senses) for senses, _ in instances],
         gold=[np.array(gold) for _, gold in instances],
         synsets=[synset_of(s) for s in range(1 + max(s for senses, _ in instances for s in senses))],
+        tokens=False,
     )
 
 

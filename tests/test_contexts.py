@@ -83,8 +83,8 @@ def test_each_corpus_is_read_with_its_own_definitions(asked, caplog):
         assert corpus.text_ids[k] == (plain.text_ids[k] if left else text_id(text))
         assert plain.text_ids[k] == text_id(instance.text) and plain.spans[k] == instance.target_span
         # Of the same words in the same order, wherever they stand, the target is the same.
-        tokens, inside = corpus.words([k], "cpu")
-        alone, of_alone = plain.words([k], "cpu")
+        tokens, inside, _ = corpus.words([k], "cpu")
+        alone, of_alone, _ = plain.words([k], "cpu")
         assert tokens.states[inside].tolist() == alone.states[of_alone].tolist() != []
     for number, (query, ids) in enumerate(read_queries(visual, definitions)[1:], start=1):
         assert ids == [text_id(photo_text(query.phrase, TOLD["queries"] if number > 1 else None))]

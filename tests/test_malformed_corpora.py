@@ -213,13 +213,15 @@ def tags_archive(folder, *contents):
 def test_tag_files_are_refused_with_file_and_line(tmp_path, inventory, case):
     content, message = case
     with pytest.raises(UserError, match=f"semcor3.0.tar.gz:semcor3.0/brown1/tagfiles/br-x01.*{message}"):
-        semcor_tags.build(tags_archive(tmp_path, content), inventory, tmp_path / "out.parquet")
+        semcor_tags.build(
+            tags_archive(tmp_path, content), inventory, tmp_path / "out.parquet", tmp_path / "dev.parquet"
+        )
     assert not (tmp_path / "out.parquet").exists()
 
 
 def test_letters_that_end_a_line_elsewhere_end_none_in_a_tag_file(tmp_path, inventory):
     odd = TAGS.replace(">The<", ">Th\x85\x1ee<").replace("\n", "\r\n")
-    semcor_tags.build(tags_archive(tmp_path, odd), inventory, tmp_path / "out.parquet")
+    semcor_tags.build(tags_archive(tmp_path, odd), inventory, tmp_path / "out.parquet", tmp_path / "dev.parquet")
     (instance,) = read_records(tmp_path / "out.parquet", TextualInstance)
     assert instance.tokens[-2:] == ["bat", "."] and instance.target_end == len(instance.tokens) - 1
 
@@ -227,13 +229,13 @@ def test_letters_that_end_a_line_elsewhere_end_none_in_a_tag_file(tmp_path, inve
 def test_broken_archives_of_tag_files_are_refused(tmp_path, inventory):
     out = tmp_path / "out.parquet"
     with pytest.raises(UserError, match=r"semcor3.0.tar.gz: the tag file br-x01 is there twice"):
-        semcor_tags.build(tags_archive(tmp_path, TAGS, TAGS), inventory, out)
+        semcor_tags.build(tags_archive(tmp_path, TAGS, TAGS), inventory, out, tmp_path / "dev.parquet")
     path = tags_archive(tmp_path, TAGS + os.urandom(20_000).decode("latin-1").replace("<", ""))
     with pytest.raises(UserError, match=r"semcor3.0.tar.gz is broken or no zip or tar archive"):
-        semcor_tags.build(cut(path), inventory, out)
+        semcor_tags.build(cut(path), inventory, out, tmp_path / "dev.parquet")
     path.write_bytes(gzip.compress(b"no tar archive"))
     with pytest.raises(UserError, match=r"semcor3.0.tar.gz is broken or no zip or tar archive"):
-        semcor_tags.build(path, inventory, out)
+        semcor_tags.build(path, inventory, out, tmp_path / "dev.parquet")
     assert not out.exists()
 
 

@@ -20,7 +20,7 @@ from polclip.model.losses import same_id
 from polclip.model.pair_polclip import PairPolCLIP
 from polclip.model.polclip import PolCLIP, read_model
 from polclip.model.representations import Batch, Chunks, Labels, Represented, Tokens, joined
-from polclip.training.batches import CHUNK, represent_glosses
+from polclip.training.chunks import CHUNK, represent_glosses
 from polclip.training.corpora import tokens_of
 
 START_OF_TEXT, END_OF_TEXT = 49406, 49407

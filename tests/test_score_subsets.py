@@ -168,7 +168,9 @@ def test_the_first_sense_has_the_published_scores_on_all_and_its_parts(tmp_path)
         instances=[paths["ALL"]],
         predictions=[tmp_path / "p.jsonl"],
     )
-    counts = semcor_tags.build(ARCHIVES / "semcor3.0.tar.gz", inventory, tmp_path / "semcor.parquet")
+    counts = semcor_tags.build(
+        ARCHIVES / "semcor3.0.tar.gz", inventory, tmp_path / "semcor.parquet", tmp_path / "dev.parquet"
+    )
     assert {name: n for name, n in counts.items() if n} == {
         "sentences": 37_176, "instances": 226_036, "gold_partly_missing": 44,
     }  # fmt: skip

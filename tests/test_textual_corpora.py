@@ -15,6 +15,7 @@ from polclip.corpora.wordnet_examples import ExampleSettings
 from polclip.corpora.words import base_forms, find_lemma, tokenise
 from polclip.errors import UserError
 from polclip.records import TextualInstance, read_records
+from polclip.selection import fraction
 
 ARCHIVES = Path(__file__).parents[2] / "shared" / "data" / "archives"
 
@@ -251,7 +252,7 @@ def _semcor(folder, name="semcor3.0/brown1/tagfiles/br-x01"):
 
 
 def test_semcor_tag_files_become_instances(inventory, tmp_path):
-    counts = semcor_tags.build(_semcor(tmp_path), inventory, tmp_path / "out.parquet")
+    counts = semcor_tags.build(_semcor(tmp_path), inventory, tmp_path / "out.parquet", tmp_path / "dev.parquet")
     assert {name: n for name, n in counts.items() if n} == {"sentences": 1, "instances": 3}
     bat, look, ample = read_records(tmp_path / "out.parquet", TextualInstance)
     assert bat.tokens == ["The", "big", "bat", '"', "looked", "up", "cave", "ampl\xe9", "."]
@@ -260,12 +261,22 @@ def test_semcor_tag_files_become_instances(inventory, tmp_path):
     assert (ample.pos, ample.gold) == ("a", ["ample%5:00:01:many:00"])
 
 
+def test_dev_has_whole_documents_of_semcor_and_train_the_others(inventory, tmp_path):
+    archive, out, dev = _semcor(tmp_path), tmp_path / "out.parquet", tmp_path / "dev.parquet"
+    at = fraction("br-x01", 0)
+    for share, sizes in ((0.0, (3, 0)), (at, (3, 0)), (at + 1e-9, (0, 3))):
+        assert semcor_tags.build(archive, inventory, out, dev, share)["instances"] == 3
+        assert tuple(len(list(read_records(path, TextualInstance))) for path in (out, dev)) == sizes
+
+
 def test_an_archive_without_tag_files_is_refused(inventory, tmp_path):
     with pytest.raises(UserError, match="no SemCor tag file"):
-        semcor_tags.build(_semcor(tmp_path, "readme/br-x01"), inventory, tmp_path / "out.parquet")
+        semcor_tags.build(
+            _semcor(tmp_path, "readme/br-x01"), inventory, tmp_path / "out.parquet", tmp_path / "dev.parquet"
+        )
     (tmp_path / "broken.tar.gz").write_bytes(b"\x1f\x8bnothing")
     with pytest.raises(UserError, match=r"broken.tar.gz is broken or no zip or tar"):
-        semcor_tags.build(tmp_path / "broken.tar.gz", inventory, tmp_path / "out.parquet")
+        semcor_tags.build(tmp_path / "broken.tar.gz", inventory, tmp_path / "out.parquet", tmp_path / "dev.parquet")
     assert not (tmp_path / "out.parquet").exists()
 
 

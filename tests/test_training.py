@@ -55,7 +55,9 @@ def trained(world, towers, folder, model=MODEL, seed=7, settings=SETTINGS, **pat
         towers=towers,
         **{**given, **paths},
         model=asdict(model),
-        encoder={"kind": "pair"},
+        encoder={"kind": "pair", "text_layers": 1},
+        context_words=0,
+        text_weights=None,
         settings=settings,
         seed=seed,
         device="cpu",
@@ -207,8 +209,8 @@ def test_dev_sets_are_looked_at_in_part_evenly_spread(world, towers, tmp_path, m
     seen = {}
 
     def noted(_, corpora, settings):
-        rows = loop._some(range(len(corpora.textual_dev)), settings.dev_instances)
-        seen["words"] = [corpora.textual_dev.instances[k].instance_id for k in rows]
+        rows = loop._some(range(len(corpora.textual_dev[0])), settings.dev_instances)
+        seen["words"] = [corpora.textual_dev[0].instances[k].instance_id for k in rows]
         seen["queries"] = [query.instance_id for query, _ in corpora.visual_dev]
         return {"dev_visual": 1.0}
 

@@ -23,6 +23,7 @@ from polclip.training.alignment import align
 from polclip.training.settings import AlignmentSettings, TrainingSettings
 
 TEXT, IMAGE, CLASSES = 16, 24, 5
+VOCABULARY = 100
 TOWERS = TowerSettings(TEXT, IMAGE, TEXT, CLASSES, hidden=32, channel_dropout=0.1, dropout=0.1, members=2)
 MODEL = PairModelSettings(width=16, heads=2, shared_blocks=1, own_blocks=1, fusion_blocks=1, dropout=0.1)
 
@@ -54,7 +55,10 @@ TRAINING = TrainingSettings(
     pictures_per_sense=2,
     phrases=8,
     own_candidates=False,
+    sense_table=False,
+    pictures_every=1,
     learning_rate=0.005,
+    context_learning_rate=0.001,
     pretrained_learning_rate=0.005,
     rise=0.1,
     weight_decay=0.01,
@@ -125,12 +129,13 @@ class _Texts:
         spans = [(0, 0), *((s, s + len(word)) for s, word in zip(starts, words, strict=True)), (0, 0)]
         states = vector + 0.3 * self.rng.normal(size=(len(spans), TEXT))
         pooled = vector + 0.05 * self.rng.normal(size=TEXT)
-        self.items.append((text_id(text), states, pooled, np.array(spans)))
+        tokens = [VOCABULARY - 2, *(sum(word.encode()) % (VOCABULARY - 2) for word in words), VOCABULARY - 1]
+        self.items.append((text_id(text), states, pooled, np.array(spans), np.array(tokens)))
 
     def write(self, folder: Path) -> None:
         with shard_writer(folder) as writer:
-            for item, states, pooled, spans in self.items:
-                writer.add([item], [states], pooled[None], spans=[spans])
+            for item, states, pooled, spans, tokens in self.items:
+                writer.add([item], [states], pooled[None], spans=[spans], tokens=[tokens])
 
 
 def tiny_world(folder: Path, seed: int = 0, instances: int = 24, drawings: int = 8) -> World:
@@ -228,6 +233,7 @@ def aligned(world, folder, seed=1, **changes):
         *paths,
         FORMS,
         [world.textual_train],
+        0,
         settings,
         seed,
     )

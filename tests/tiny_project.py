@@ -93,7 +93,14 @@ TINY = {
     "definitions": {"source": "none"},
     "encoder": {"kind": "pair", "text_shards": 1, "grid": 2},
     "alignment": {"epochs": 2, "batch": 8, "hidden": 16, "word_epochs": 1, "word_batch": 8},
-    "model": {"width": 16, "heads": 2, "shared_blocks": 1, "own_blocks": 1, "fusion_blocks": 1},
+    "model": {
+        "trainable_text_blocks": 0,
+        "width": 16,
+        "heads": 2,
+        "shared_blocks": 1,
+        "own_blocks": 1,
+        "fusion_blocks": 1,
+    },
     "training": {"epochs": 4, "max_steps": 4, "words": 8, "glosses": 30, "pictures": 30, "pictures_per_sense": 1}
     | {"phrases": 8, "dev_every": 2, "precision": "no"},
     "experiments": {"random": None, "lesk": None, **{name: {"seeds": [1]} for name in ("first_sense", "zero_shot")}},

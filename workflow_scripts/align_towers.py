@@ -25,6 +25,7 @@ with rule_log(snakemake):
         dev_words,
         snakemake.params.forms,
         given.textual_train,
+        snakemake.params.context_words,
         AlignmentSettings(**snakemake.params.settings),
         int(snakemake.wildcards.seed),
     )

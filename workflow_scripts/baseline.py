@@ -21,6 +21,7 @@ with rule_log(snakemake):
         text_features=given.get("text_features"),
         picture_features=given.get("picture_features"),
         forms=snakemake.params.forms,
+        context_words=snakemake.params.context_words,
         classes=given.get("classes") or None,
     )
     for task, benchmark, instances, predictions in zip(

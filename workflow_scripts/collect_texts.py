@@ -16,4 +16,5 @@ with rule_log(snakemake):
         forms=snakemake.params.forms,
         captions=given.captions,
         classes=class_synsets(given.classes) if given.classes else (),
+        context_words=snakemake.params.context_words,
     )

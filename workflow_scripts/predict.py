@@ -21,6 +21,7 @@ with rule_log(snakemake):
         predictions=snakemake.output.predictions,
         definitions=dict(zip(given.defined, given.definitions, strict=True)),
         forms=snakemake.params.forms,
+        context_words=snakemake.params.context_words,
         device=choose_device(snakemake.config["machine"]["device"], snakemake.threads),
     )
     for task, benchmark, instances, predictions in zip(

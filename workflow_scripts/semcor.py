@@ -6,5 +6,6 @@ from polclip.inventory import Inventory
 from polclip.rule_log import rule_log
 
 with rule_log(snakemake):
-    inventory = Inventory.read(snakemake.input.senses, snakemake.input.synsets)
-    write_json(snakemake.output.counts, build(snakemake.input.archive, inventory, snakemake.output.train))
+    given, out = snakemake.input, snakemake.output
+    inventory = Inventory.read(given.senses, given.synsets)
+    write_json(out.counts, build(given.archive, inventory, out.train, out.dev, snakemake.params.dev_fraction))

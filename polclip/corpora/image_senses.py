@@ -197,7 +197,7 @@ def _instance(
     keys = matched.inventory.sense_keys(lemma, pos)
     return TextualInstance(
         instance_id=instance_id,
-        sentence_id=f"{corpus}.{hashlib.sha256(' '.join(found.tokens).encode()).hexdigest()[:16]}",
+        sentence_id=f"{corpus}:{hashlib.sha256(' '.join(found.tokens).encode()).hexdigest()[:16]}",
         tokens=found.tokens,
         target_start=span[0],
         target_end=span[1],

@@ -18,6 +18,7 @@ from polclip.errors import UserError
 from polclip.files import write_parquet
 from polclip.inventory import Inventory
 from polclip.records import SCHEMAS, TextualInstance
+from polclip.selection import fraction
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +30,32 @@ _POS_OF_KEY = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
 _PUNCTUATION = {"``": '"', "''": '"', "`": "'", "-LRB-": "(", "-RRB-": ")"}
 
 
-def build(archive: str | Path, inventory: Inventory, instances_path: str | Path) -> dict[str, int]:
-    """Write all of SemCor as TextualInstance (Parquet), streaming, and return what was counted.
+def build(
+    archive: str | Path, inventory: Inventory, train_path: str | Path, dev_path: str | Path, dev_fraction: float = 0.0
+) -> dict[str, int]:
+    """Write SemCor as TextualInstance (two Parquet files), streaming, and return what was counted.
 
-    archive: semcor3.0.tar.gz. Counts as in `unified_wsd.build`; whole: 37,176 sentences, 226,036 instances.
-    Raises UserError when the archive is broken or holds no tag file.
+    Args:
+        archive: semcor3.0.tar.gz.
+        dev_fraction: share of the documents that go to dev, chosen by the digest of their names; the rest is train.
+
+    Counts as in `unified_wsd.build`; whole: 37,176 sentences, 226,036 instances. Raises UserError when the archive is
+    broken or holds no tag file.
     """
     counts = Counter(dict.fromkeys((*COUNTS, *REASONS), 0))
     instances = counted(_archive_instances(archive, inventory, counts), counts, inventory)
-    write_parquet(instances_path, map(vars, instances), SCHEMAS[TextualInstance])
-    log.info("SemCor: %s", in_words(counts))
+    dev: list[TextualInstance] = []  # a small part of all, so that it may be held
+
+    def train() -> Iterator[TextualInstance]:
+        for instance in instances:
+            if fraction(instance.document, seed=0) < dev_fraction:
+                dev.append(instance)
+            else:
+                yield instance
+
+    write_parquet(train_path, map(vars, train()), SCHEMAS[TextualInstance])
+    write_parquet(dev_path, map(vars, dev), SCHEMAS[TextualInstance])
+    log.info("SemCor: %s; %d of the instances are dev", in_words(counts), len(dev))
     return dict(counts)
 
 

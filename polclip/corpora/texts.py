@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,6 +46,39 @@ def context_text(instance: TextualInstance, definition: str | None = None) -> tu
     before = f"({instance.lemma.replace('_', ' ')}: {definition}) " if definition else ""
     start, end = instance.target_span
     return before + instance.text, (len(before) + start, len(before) + end)
+
+
+def in_windows(
+    instances: Iterable[TextualInstance], words: int
+) -> Iterator[tuple[TextualInstance, str, tuple[int, int]]]:
+    """Each instance with the text that it is read in, and the characters of its target there (start, end).
+
+    The text is its sentence, with the sentences before and behind it in its document as long as all have at most
+    `words` words together. Every sentence stands in one window; one that is longer, or belongs to no document, stands
+    alone, and with `words` 0 each does. A sentence without an instance is not known here and left out.
+    """
+    for document, of_document in groupby(instances, key=lambda instance: instance.document):
+        window: list[list[TextualInstance]] = []
+        length = 0
+        for _, group in groupby(of_document, key=lambda instance: instance.sentence_id):
+            sentence = list(group)
+            more = len(sentence[0].tokens)
+            if window and (not document or length + more > words):
+                yield from _of_window(window)
+                window, length = [], 0
+            window.append(sentence)
+            length += more
+        yield from _of_window(window)
+
+
+def _of_window(sentences: list[list[TextualInstance]]) -> Iterator[tuple[TextualInstance, str, tuple[int, int]]]:
+    text = " ".join(sentence[0].text for sentence in sentences)
+    before = 0
+    for sentence in sentences:
+        for instance in sentence:
+            start, end = instance.target_span
+            yield instance, text, (before + start, before + end)
+        before += len(sentence[0].text) + 1
 
 
 def caption_text(word: str, synset: Synset) -> str:
@@ -105,14 +139,16 @@ def _texts(
     forms: Sequence[str],
     captions: Sequence[str | Path],
     classes: Iterable[str],
+    context_words: int,
 ) -> Iterator[str]:
     senses: set[str] = set()
     synsets: set[str] = set(classes)
     for path in textual:
         known = read_definitions(definitions, path)
-        for instance in read_records(path, TextualInstance):
+        for instance, text, _ in in_windows(read_records(path, TextualInstance), context_words):
             senses.update(inventory.with_synset(instance.candidates))
-            for definition in (None, known.get(instance.instance_id)):
+            yield text
+            if definition := known.get(instance.instance_id):
                 yield context_text(instance, definition)[0]
     for path in visual:
         known = read_definitions(definitions, path)
@@ -146,6 +182,7 @@ def collect(
     forms: Sequence[str] = ("photo",),
     captions: Sequence[str | Path] = (),
     classes: Iterable[str] = (),
+    context_words: int = 0,
 ) -> int:
     """Write the distinct texts of the corpora to a Parquet file (text_id, text), sorted by id; return their number.
 
@@ -157,6 +194,7 @@ def collect(
         captions: Parquet files of textual instances, of whose candidate senses captions are wanted; then of the
             phrases too.
         classes: synset ids of the image classifier's classes.
+        context_words: of the windows that textual instances are read in, see `in_windows`.
     """
     texts = {
         text_id(text): text
@@ -169,6 +207,7 @@ def collect(
             forms,
             captions,
             classes,
+            context_words,
         )
     }
     write_parquet(output, ({"text_id": key, "text": texts[key]} for key in sorted(texts)), SCHEMA)

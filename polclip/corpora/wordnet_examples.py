@@ -103,7 +103,7 @@ def instances(inventory: Inventory, counts: Counter[str]) -> Iterator[tuple[str,
                 synset_id,
                 TextualInstance(
                     instance_id=f"{gold[0]}.{number}",
-                    sentence_id=f"{synset_id}.{number}",
+                    sentence_id=f"{synset_id}:{number}",
                     tokens=tokens,
                     target_start=start,
                     target_end=end,

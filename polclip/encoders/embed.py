@@ -35,6 +35,7 @@ class EncoderSettings:
     clip_architecture: str = ""
     clip_weights: str = ""
     trainable_image_blocks: int = 0  # of a clip: what is stored are the states before these
+    text_layers: int = 1  # of a pair: a token's state is the mean of those behind the last so many layers
 
     @classmethod
     def of(cls, encoder: Mapping, weights: str | Path | None) -> "EncoderSettings":
@@ -75,7 +76,7 @@ def text_encoder(settings: EncoderSettings, archive: str | Path | None, folder: 
     configs = sorted(_unpacked(archive, folder).rglob("tokenizer_config.json"))
     if len(configs) != 1:
         raise UserError(f"{archive} holds {len(configs)} text encoders; one was expected.")
-    return HuggingFaceTextEncoder(configs[0].parent, device)
+    return HuggingFaceTextEncoder(configs[0].parent, device, settings.text_layers)
 
 
 def image_encoder(settings: EncoderSettings, archive: str | Path | None, folder: Path, device: str) -> ImageEncoder:
@@ -114,7 +115,8 @@ def embed_texts(
         for start in range(0, len(table), batch):
             part = table.iloc[start : start + batch]
             encoded = encoder(part["text"].tolist())
-            writer.add(part["text_id"].tolist(), encoded.states, encoded.pooled, spans=encoded.spans)
+            optional = {"spans": encoded.spans, "tokens": encoded.tokens}
+            writer.add(part["text_id"].tolist(), encoded.states, encoded.pooled, **optional)
             progress.update(len(part))
     progress.close()
     return len(table)

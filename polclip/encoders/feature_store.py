@@ -2,8 +2,8 @@
 
 A shard folder holds `index.parquet` (id, first row of its states, number of states), `states.npy`
 [rows, width] (or [rows] token ids, of a text tower that is trained), `pooled.npy` [items, width] and, where the
-encoder gives them, `spans.npy` [rows, 2] and `class_probabilities.npy` [items, classes]; `encoder.json` says what
-they were made with.
+encoder gives them, `spans.npy` [rows, 2], `tokens.npy` [rows] (ids, beside the states) and
+`class_probabilities.npy` [items, classes]; `encoder.json` says what they were made with.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import pandas as pd
 from polclip.errors import UserError
 from polclip.files import complete_or_absent, read_json, write_json
 
-OPTIONAL = ("spans", "class_probabilities")
+OPTIONAL = ("spans", "tokens", "class_probabilities")
 
 
 def shard_of(item_id: str, shards: int) -> int:
@@ -56,7 +56,7 @@ class ShardWriter:
         Args:
             states: [tokens, width] an item, or all in one [items, tokens, width]; or [tokens] ids an item.
             pooled: [items, width].
-            optional: `spans`, [tokens, 2] an item, and `class_probabilities`, [items, classes].
+            optional: `spans` [tokens, 2] and `tokens` [tokens] an item, `class_probabilities` [items, classes].
         """
         self.ids += list(ids)
         self.lengths += [len(state) for state in states]
@@ -65,8 +65,9 @@ class ShardWriter:
         joined = states.reshape(-1, states.shape[-1]) if whole else np.concatenate(states)
         self._append("states", joined.astype(np.int32 if joined.ndim == 1 else np.float16, copy=False))
         self._append("pooled", pooled.astype(np.float16))
-        if (spans := optional.get("spans")) is not None:
-            self._append("spans", np.concatenate(list(spans)).astype(np.int32))
+        for name in ("spans", "tokens"):
+            if (of_items := optional.get(name)) is not None:
+                self._append(name, np.concatenate(list(of_items)).astype(np.int32))
         if (probabilities := optional.get("class_probabilities")) is not None:
             self._append("class_probabilities", np.asarray(probabilities, dtype=np.float16))
 
@@ -126,7 +127,8 @@ class FeatureStore:
     def __contains__(self, item_id: str) -> bool:
         return item_id in self.place
 
-    def _find(self, item_id: str) -> tuple[int, int, int, int]:
+    def find(self, item_id: str) -> tuple[int, int, int, int]:
+        """Shard, item, first state and number of states of an id; UserError where it is not stored."""
         try:
             return self.place[item_id]
         except KeyError:
@@ -147,22 +149,33 @@ class FeatureStore:
 
     def states(self, item_id: str) -> np.ndarray:
         """Token states of one item, [tokens, width], 16 bit; or its token ids [tokens]."""
-        shard, _, start, length = self._find(item_id)
+        shard, _, start, length = self.find(item_id)
         return self.shards[shard]["states"][start : start + length]
 
     def spans(self, item_id: str) -> np.ndarray:
         """Characters of each token of one text, [tokens, 2]."""
-        shard, _, start, length = self._find(item_id)
+        shard, _, start, length = self.find(item_id)
         return self.shards[shard]["spans"][start : start + length]
 
-    def padded(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def tokens(self, item_id: str) -> np.ndarray:
+        """Token ids [tokens] of one text."""
+        shard, _, start, length = self.find(item_id)
+        arrays = self.shards[shard]
+        return arrays["states" if arrays["states"].ndim == 1 else "tokens"][start : start + length]
+
+    def length(self, item_id: str) -> int:
+        """The number of tokens of one item."""
+        return self.find(item_id)[3]
+
+    def padded(self, ids: Sequence[str], tokens: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """States of several items padded to the longest, and what is real, [items, tokens].
 
-        The states are [items, tokens, width] in 16 bit as stored, or token ids [items, tokens].
+        The states are [items, tokens, width] in 16 bit as stored, or token ids [items, tokens]: where a store holds
+        nothing else, or where `tokens` asks for them.
         """
-        rows = [self.states(item_id) for item_id in ids]
+        rows = [self.tokens(item_id) if tokens else self.states(item_id) for item_id in ids]
         longest = max(map(len, rows))
-        kind = np.int64 if self.holds_tokens else np.float16
+        kind = np.int64 if rows[0].ndim == 1 else np.float16
         padded = np.zeros((len(rows), longest, *rows[0].shape[1:]), dtype=kind)
         real = np.zeros((len(rows), longest), dtype=bool)
         for k, row in enumerate(rows):
@@ -179,7 +192,7 @@ class FeatureStore:
         return self._gather("class_probabilities", ids)
 
     def _gather(self, name: str, ids: Sequence[str]) -> np.ndarray:
-        places = [self._find(item_id) for item_id in ids]
+        places = [self.find(item_id) for item_id in ids]
         width = next(arrays[name].shape[1] for arrays in self.shards if name in arrays)
         out = np.empty((len(ids), width), dtype=np.float32)
         for shard, arrays in enumerate(self.shards):

@@ -13,6 +13,7 @@ class EncodedTexts(NamedTuple):
     states: list[np.ndarray]  # n arrays [t_k, width], the last hidden states; or [t_k] token ids of a trained tower
     spans: list[np.ndarray]  # n arrays [t_k, 2], characters of each token (start, end); (0, 0) for special tokens
     pooled: np.ndarray  # [n, width], the state that stands for the whole text
+    tokens: list[np.ndarray] | None = None  # n arrays [t_k] of token ids beside their states
 
 
 class EncodedImages(NamedTuple):

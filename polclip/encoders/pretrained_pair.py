@@ -23,10 +23,11 @@ class HuggingFaceTextEncoder:
 
     Args:
         folder: holds config.json, model.safetensors and the tokenizer's files.
+        layers: a token's state is the mean of its states behind the last so many layers.
         longest: texts are cut after this many tokens, the closing special token kept.
     """
 
-    def __init__(self, folder: str | Path, device: str = "cpu", longest: int = 128) -> None:
+    def __init__(self, folder: str | Path, device: str = "cpu", layers: int = 1, longest: int = 256) -> None:
         from transformers import AutoModel, AutoTokenizer  # here: the image tower does without
 
         try:
@@ -36,6 +37,7 @@ class HuggingFaceTextEncoder:
             raise UserError(f"{folder} does not hold a text encoder that can be read: {error}") from error
         self.model.eval().to(device)
         self.device = device
+        self.layers = layers
         self.longest = longest
 
     @torch.inference_mode()
@@ -49,14 +51,16 @@ class HuggingFaceTextEncoder:
             return_offsets_mapping=True,
         )
         spans = batch.pop("offset_mapping").numpy()
-        states = self.model(**batch.to(self.device)).last_hidden_state.float()
-        real = batch["attention_mask"].bool()
-        pooled = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
-        states, real = states.cpu().numpy(), real.cpu().numpy()
+        output = self.model(**batch.to(self.device), output_hidden_states=self.layers > 1)
+        last, real = output.last_hidden_state.float(), batch["attention_mask"].bool()
+        pooled = (last * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+        states = torch.stack(output.hidden_states[-self.layers :]).float().mean(0) if self.layers > 1 else last
+        states, real, ids = states.cpu().numpy(), real.cpu().numpy(), batch["input_ids"].cpu().numpy()
         return EncodedTexts(
             states=[row[mask] for row, mask in zip(states, real, strict=True)],
             spans=[row[mask] for row, mask in zip(spans, real, strict=True)],
             pooled=pooled.cpu().numpy(),
+            tokens=[row[mask] for row, mask in zip(ids, real, strict=True)],
         )
 
 

@@ -40,6 +40,7 @@ def predict_baseline(
     text_features: Sequence[str | Path] | None = None,
     picture_features: Sequence[str | Path] | None = None,
     classes: str | Path | None = None,
+    context_words: int = 0,
 ) -> None:
     """Write a baseline's predictions for several benchmarks, a JSON Lines file each.
 
@@ -47,14 +48,14 @@ def predict_baseline(
         baseline: random, first_sense, lesk or zero_shot.
         tasks: textual or visual, by benchmark; first_sense and lesk know only the first.
         instances, predictions: Parquet files read and JSON Lines files written, in the same order.
-        definitions, forms, text_features, picture_features, classes: read by zero_shot alone.
+        definitions, forms, text_features, picture_features, classes, context_words: read by zero_shot alone.
     """
     if baseline == "zero_shot":  # the others need no torch, whose import takes seconds
         from polclip.encoders.feature_store import FeatureStore
         from polclip.evaluation.zero_shot import ZeroShot, zero_shot
 
         stores = FeatureStore(text_features), FeatureStore(picture_features)
-        system = ZeroShot(inventory, *stores, classes)
+        system = ZeroShot(inventory, *stores, classes, context_words)
     for task, source, target in zip(tasks, instances, predictions, strict=True):
         if baseline == "zero_shot":
             ranking = zero_shot(task, system, source, definitions, forms)

@@ -14,7 +14,7 @@ from polclip.inventory import Inventory
 from polclip.model.blocks import unit
 from polclip.model.polclip import PolCLIP, read_model
 from polclip.records import Prediction, VisualInstance
-from polclip.training.batches import represent_glosses
+from polclip.training.chunks import represent_glosses
 from polclip.training.corpora import TextualCorpus, gloss_ids, read_queries, tokens_of, whole_texts
 
 AT_ONCE = 64
@@ -34,12 +34,17 @@ def rank_words(
     inventory: Inventory,
     rows: np.ndarray | None = None,
 ) -> list[Prediction]:
-    """Rank the candidate senses of textual instances by e_w . (g + m_g); each distinct gloss is run once."""
+    """Rank the candidate senses of textual instances by e_w . (g + m_g), or by what the model made of these vectors.
+
+    Each distinct gloss is run once.
+    """
     rows = np.arange(len(corpus)) if rows is None else rows
     used = np.unique(np.concatenate([corpus.candidates[k] for k in rows]))
     place = np.full(len(corpus.synsets), -1)
     place[used] = np.arange(len(used))
-    glosses = represent_glosses(model, corpus.texts, gloss_ids(inventory, [corpus.synsets[k] for k in used])).matched
+    synset_ids = [corpus.synsets[k] for k in used]
+    glosses = represent_glosses(model, corpus.texts, gloss_ids(inventory, synset_ids)).matched
+    senses = model.senses(glosses, synset_ids)
     words = torch.cat(
         [
             model.word_in_context(*corpus.words(rows[start : start + AT_ONCE], model.device))
@@ -48,7 +53,7 @@ def rank_words(
     )
     predictions = []
     for word, k in zip(words, rows, strict=True):
-        scores = (glosses[place[corpus.candidates[k]]] @ word).cpu().numpy()
+        scores = (senses[place[corpus.candidates[k]]] @ word).cpu().numpy()
         predictions.append(ranked(corpus.instances[k].instance_id, corpus.instances[k].candidates, scores))
     return predictions
 
@@ -99,6 +104,7 @@ def predict(
     definitions: Definitions,
     forms: Sequence[str],
     device: str,
+    context_words: int = 0,
 ) -> None:
     """Write the predictions of a model folder for several benchmarks, a JSON Lines file each.
 
@@ -107,11 +113,13 @@ def predict(
         instances, predictions: Parquet files read and JSON Lines files written, in the same order.
         definitions: of those files of instances that have some.
         forms: of the visual instances' texts, see `query_texts`.
+        context_words: of the windows that words are read in, see `in_windows`.
     """
     loaded = read_model(model).to(device)
     for task, source, target in zip(tasks, instances, predictions, strict=True):
         if task == "textual":
-            ranking = rank_words(loaded, TextualCorpus.read([source], inventory, texts, definitions), inventory)
+            corpus = TextualCorpus.read([source], inventory, texts, definitions, context_words, loaded.reads_tokens)
+            ranking = rank_words(loaded, corpus, inventory)
         else:
             ranking = rank_queries(loaded, read_queries([source], definitions, forms), texts, pictures)
         write_json_lines(target, map(vars, ranking))

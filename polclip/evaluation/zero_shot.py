@@ -33,8 +33,10 @@ class ZeroShot:
         texts: FeatureStore,
         pictures: FeatureStore,
         classes: str | Path | None,
+        context_words: int = 0,
     ) -> None:
         self.inventory, self.texts, self.pictures = inventory, texts, pictures
+        self.context_words = context_words
         self.concepts = class_embeddings(inventory, texts, class_synsets(classes)) if classes else None
 
     def text(self, ids: list[str]) -> torch.Tensor:
@@ -48,12 +50,13 @@ class ZeroShot:
         return unit(torch.from_numpy(self.pictures.class_probabilities(ids)) @ self.concepts)
 
     def words(self, instances: str | Path, definitions: Definitions) -> Iterator[Prediction]:
-        """Candidate senses by the cosine of sentence and gloss."""
-        corpus = TextualCorpus.read([instances], self.inventory, self.texts, definitions)
+        """Candidate senses by the cosine of the gloss with the sentence, or with the target's own states where words
+        are read in windows of several sentences."""
+        corpus = TextualCorpus.read([instances], self.inventory, self.texts, definitions, self.context_words)
         glosses = self.text(gloss_ids(self.inventory, corpus.synsets))
-        sentences = self.text(corpus.text_ids)
-        for instance, sentence, places in zip(corpus.instances, sentences, corpus.candidates, strict=True):
-            yield ranked(instance.instance_id, instance.candidates, (glosses[places] @ sentence).numpy())
+        words = unit(corpus.words(range(len(corpus)), "cpu")[0]) if self.context_words else self.text(corpus.text_ids)
+        for instance, word, places in zip(corpus.instances, words, corpus.candidates, strict=True):
+            yield ranked(instance.instance_id, instance.candidates, (glosses[places] @ word).numpy())
 
     def queries(self, instances: str | Path, definitions: Definitions, forms: Sequence[str]) -> Iterator[Prediction]:
         """Pictures by the cosine with the mean of the query's texts; a picture without features comes last."""

@@ -93,6 +93,7 @@ class ClipPolCLIP(PolCLIP):
     """
 
     pretrained = ("clip.",)
+    reads_tokens = True
 
     def __init__(
         self, clip: nn.Module, settings: ClipModelSettings, clip_config: dict, image_tokens: int | None = None
@@ -178,10 +179,13 @@ class ClipPolCLIP(PolCLIP):
         """The trained end of the image tower; its modules are the tower's own."""
         return ImageTop(self.clip.visual, self.cut)
 
-    def word_in_context(self, sentences: Tokens, target: Tensor) -> Tensor:
-        """e_w [C, d] from the token ids of sentences [C, t] and which of them are the target's, [C, t]."""
-        states = text_states(self._text, sentences.states, sentences.real, self._recompute)
-        return unit(project_text(self._text, masked_mean(states, target)))
+    def word_in_context(self, texts: Tokens, inside: Tensor, of: Tensor | None = None) -> Tensor:
+        """e_w [C, d] from the token ids of texts, which of them are each target's [C, t], and its text's number [C].
+
+        Without `of` each text has one target.
+        """
+        states = text_states(self._text, texts.states, texts.real, self._recompute)
+        return unit(project_text(self._text, masked_mean(states if of is None else states[of], inside)))
 
     def phrase(self, texts: Tokens) -> Tensor:
         """Whole texts' embeddings [C, d]."""

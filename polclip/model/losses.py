@@ -53,13 +53,13 @@ def contrastive_loss(
 def four_losses(
     contexts: Tensor,
     captions: Tensor | None,
-    gloss: Represented,
+    gloss: Represented | None,
     image: Represented | None,
     labels: Labels,
     scale: Tensor,
     several_positives: str = "mean",
 ) -> Losses:
-    """The losses of one step (MODEL.md step 9). Without images only W2S remains.
+    """The losses of one step (MODEL.md step 9). Without images only W2S remains, without glosses nothing.
 
     Args:
         contexts: [C, d], words in context and phrases.
@@ -73,6 +73,8 @@ def four_losses(
         return contrastive_loss(rows @ columns.T, positive, scale, allowed, several_positives)
 
     zero = contexts.new_zeros(())
+    if gloss is None:
+        return Losses(zero, zero, zero, zero)
     w2s = loss(contexts, gloss.fused, labels.gloss_of_context, labels.candidates)
     if image is None:
         return Losses(zero, zero, w2s, zero)

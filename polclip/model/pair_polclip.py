@@ -1,20 +1,27 @@
-"""PolCLIP over a pair of frozen towers that have no blocks to reuse: heads, generators and fusion of its own.
+"""PolCLIP over a pair of towers that have no blocks to reuse: heads, generators and fusion of its own.
+
+Glosses, phrases and pictures are read as the frozen towers' states. Words in context are read so too, or through a text
+tower that is trained (`trainable_text_blocks`).
 
 Shapes: C contexts, G glosses, I images of one batch; t tokens (padded to the batch's longest), d = embed.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
-from polclip.model.blocks import SelfAttentionBlock, unit
+from polclip.errors import UserError
+from polclip.model.blocks import SelfAttentionBlock, masked_mean, unit
+from polclip.model.context_tower import ContextTower
 from polclip.model.fusion import Fusion
 from polclip.model.generation import Generated, Generator
 from polclip.model.heads import ConceptImageHead, ResidualTextHead
 from polclip.model.momentum import MomentumCopy
 from polclip.model.polclip import PolCLIP, check_parts
 from polclip.model.representations import Represented, Tokens
+from polclip.model.senses import SenseVectors, identity
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,9 @@ class PairModelSettings:
     momentum: float | None = 0.995  # None: the targets are the online heads
     temperature: float = 0.05  # where a learned one starts
     learn_temperature: bool = True
+    trainable_text_blocks: int = 0  # of a text tower for words in context; 0: frozen states are read
+    word_states: str = "sentence"  # what a word's vector starts as: its sentence's, or target: its own states'
+    sense_dropout: float | None = None  # of what is learned of each sense; None: glosses alone
 
 
 class Heads(nn.Module):
@@ -78,15 +88,36 @@ class Heads(nn.Module):
 
 
 class PairPolCLIP(PolCLIP):
-    """One model for both tasks, over the frozen features of two towers that have been aligned."""
+    """One model for both tasks, over two towers that have been aligned.
+
+    Args:
+        text_transformer, text_layers: of the text tower that is trained, see `ContextTower`.
+        senses: synset ids of which something is learned, see `SenseVectors`.
+    """
 
     pretrained = ("heads.",)
 
-    def __init__(self, towers: TowerSettings, settings: PairModelSettings) -> None:
+    def __init__(
+        self,
+        towers: TowerSettings,
+        settings: PairModelSettings,
+        text_transformer: dict | None = None,
+        text_layers: int = 1,
+        senses: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         check_parts(settings)
         self.towers, self.settings, self.embed = towers, settings, towers.embed
         self.heads = Heads(towers)
+        if settings.word_states == "target":
+            self.word = identity(towers.text_width)
+        self.context = None
+        if settings.trainable_text_blocks:
+            self.context = ContextTower(text_transformer, text_layers, settings.trainable_text_blocks)
+            self._refuse_contradictions()
+        self.sense_vectors = None
+        if settings.sense_dropout is not None:
+            self.sense_vectors = SenseVectors(towers.embed, senses, settings.sense_dropout)
         width, dropout = settings.width, settings.dropout
         if settings.sig or settings.isg:
             self.shared = nn.ModuleList(
@@ -109,9 +140,39 @@ class PairPolCLIP(PolCLIP):
         )
         self.momentum = None if settings.momentum is None else MomentumCopy(self.heads, settings.momentum)
 
-    def word_in_context(self, target: Tensor, sentence: Tensor) -> Tensor:
-        """The target word's embedding e_w [C, d] from the mean of its states and its sentence's pooled state [C, w]."""
+    def _refuse_contradictions(self) -> None:
+        if self.settings.trainable_text_blocks > self.context.depth:
+            raise UserError(
+                f"model.trainable_text_blocks: {self.settings.trainable_text_blocks} blocks, but the text tower has "
+                f"{self.context.depth}."
+            )
+        if self.settings.word_states != "target":
+            raise UserError(
+                "model.word_states: sentence reads a frozen sentence; a text tower that is trained puts the sense into "
+                "the word's own states: write target, or model.trainable_text_blocks: 0."
+            )
+
+    @property
+    def reads_tokens(self) -> bool:
+        return self.context is not None
+
+    def word_in_context(self, *read: Tensor | Tokens) -> Tensor:
+        """The target words' embeddings e_w [C, d].
+
+        read: of a frozen tower, the means of the targets' states and their texts' pooled states, both [C, w]; of a
+        trained one, the token ids of texts, which of them are the targets' [C, t], and which text each target is of.
+        """
+        if self.context is not None:
+            texts, inside, of = read
+            target = masked_mean(self.context(texts.states, texts.real)[of], inside)
+            return unit(self.word(target))
+        target, sentence = read
+        if self.settings.word_states == "target":
+            return unit(self.word(target))
         return self.heads.word_in_context(target, sentence)
+
+    def senses(self, glosses: Tensor, synset_ids: Sequence[str]) -> Tensor:
+        return glosses if self.sense_vectors is None else self.sense_vectors(glosses, synset_ids)
 
     def phrase(self, pooled: Tensor) -> Tensor:
         """A whole text's embedding t [C, d] from its pooled state [C, w]: the query of visual disambiguation."""
@@ -160,8 +221,16 @@ class PairPolCLIP(PolCLIP):
             self.momentum.follow(self.heads)
 
     def description(self) -> dict:
-        return {"kind": "pair", "towers": asdict(self.towers), "model": asdict(self.settings)}
+        return {
+            "kind": "pair",
+            "towers": asdict(self.towers),
+            "model": asdict(self.settings),
+            "text_transformer": self.context.config if self.context else None,
+            "text_layers": self.context.layers if self.context else 1,
+            "senses": self.sense_vectors.senses if self.sense_vectors else [],
+        }
 
     @classmethod
     def from_description(cls, config: dict) -> "PairPolCLIP":
-        return cls(TowerSettings(**config["towers"]), PairModelSettings(**config["model"]))
+        towers, settings = TowerSettings(**config["towers"]), PairModelSettings(**config["model"])
+        return cls(towers, settings, config["text_transformer"], config["text_layers"], config["senses"])

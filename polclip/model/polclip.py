@@ -1,7 +1,7 @@
 """What every PolCLIP has in common: one step of training, and the folder a model is saved in."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from polclip.errors import UserError
 from polclip.files import complete_or_absent
-from polclip.model.losses import four_losses
+from polclip.model.losses import contrastive_loss, four_losses
 from polclip.model.parallel import gather
 from polclip.model.representations import Batch, Chunks, Losses, Represented, joined
 
@@ -33,6 +33,7 @@ class PolCLIP(nn.Module, ModelHubMixin):
     pretrained: tuple[str, ...]  # how the names of the parameters begin that start from the towers
     several_positives = "mean"
     wants_captions = False
+    reads_tokens = False  # whether words in context are read as token ids, for a text tower that is trained
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +61,9 @@ class PolCLIP(nn.Module, ModelHubMixin):
         # A target costs another run of a tower: only where its loss is asked for.
         for_isg = self.settings.isg and batch.images is not None
         parts = [self.gloss(tokens, with_target=for_isg) for tokens in batch.glosses.parts]
-        gloss = self._gathered(joined(parts, batch.glosses.order), labels.gloss_of_context.shape[1])
+        gloss = None
+        if parts:
+            gloss = self._gathered(joined(parts, batch.glosses.order), labels.gloss_of_context.shape[1])
         image = None
         if batch.images is not None:
             image = self._gathered(
@@ -68,7 +71,18 @@ class PolCLIP(nn.Module, ModelHubMixin):
             )
         # Cosines a thousandth apart are what is learned: 16 bit would round them away.
         with torch.autocast(self.device.type, enabled=False):
-            return four_losses(contexts, captions, gloss, image, labels, self.scale, self.several_positives)
+            losses = four_losses(contexts, captions, gloss, image, labels, self.scale, self.several_positives)
+            if batch.table is None:
+                return losses
+            table = batch.table
+            similarity = contexts[: batch.word_count] @ self.senses(table.glosses, table.synset_ids).T
+            own = contrastive_loss(similarity, table.gold, self.scale, table.candidates)
+            return losses._replace(w2s=losses.w2s + own)
+
+    def senses(self, glosses: Tensor, synset_ids: Sequence[str]) -> Tensor:
+        """What words are compared with [n, d]: `matched` vectors of glosses [n, d], and what was learned of each sense
+        where the model does so."""
+        return glosses
 
     def _embedded(self, encode: Callable, chunks: Chunks) -> Tensor:
         if not chunks.parts:

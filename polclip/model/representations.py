@@ -62,6 +62,15 @@ class Chunks(NamedTuple):
     order: Tensor  # [n] where each item stands among the rows of the parts, put one after the other
 
 
+class SenseRows(NamedTuple):
+    """The candidate senses of a step's words, with the vectors of their glosses as they were computed a while ago."""
+
+    synset_ids: list[str]  # S
+    glosses: Tensor  # [S, d], `matched`; without a gradient
+    gold: Tensor  # [C, S] of the words; none where a word has one candidate
+    candidates: Tensor  # [C, S]
+
+
 class Batch(NamedTuple):
     """One step's share of one process (all of it where there is one process), and the labels of the whole step."""
 
@@ -72,6 +81,7 @@ class Batch(NamedTuple):
     images: Tokens | None
     labels: Labels
     word_count: int  # of the whole step
+    table: SenseRows | None = None  # None: words are compared with the step's own glosses
 
 
 class Losses(NamedTuple):

@@ -91,6 +91,7 @@ def align(
     dev_words: str | Path,
     forms: Sequence[str],
     textual_train: Sequence[str | Path],
+    context_words: int,
     settings: AlignmentSettings,
     seed: int,
 ) -> None:
@@ -187,8 +188,10 @@ def align(
             kept = {name: tensor.clone() for name, tensor in heads.state_dict().items()}
     progress.close()
     heads.load_state_dict(kept)
-    corpus = TextualCorpus.read(textual_train, inventory, texts)
-    word_losses = train_word_head(heads, corpus, inventory, settings, rng)
+    word_losses = []
+    if settings.word_epochs:
+        corpus = TextualCorpus.read(textual_train, inventory, texts, context_words=context_words)
+        word_losses = train_word_head(heads, corpus, inventory, settings, rng)
     lines += [{"word_epoch": epoch, "word_loss": loss} for epoch, loss in enumerate(word_losses, start=1)]
     save_heads(folder, heads, towers, lines)
 

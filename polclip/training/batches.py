@@ -3,7 +3,7 @@
 A step is made of ids, the same in every process; a batch is one process's share of it with its features.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,21 +14,12 @@ from polclip.encoders.feature_store import FeatureStore
 from polclip.inventory import Inventory
 from polclip.model.losses import same_id
 from polclip.model.parallel import share
-from polclip.model.polclip import PolCLIP
-from polclip.model.representations import Batch, Chunks, Labels, Represented, joined
+from polclip.model.representations import Batch, Labels
 from polclip.records import Phrase
 from polclip.training.budget import Part
-from polclip.training.corpora import (
-    SenseCorpus,
-    TextualCorpus,
-    gloss_ids,
-    phrase_text_id,
-    tokens_of,
-    whole_texts,
-)
-
-CHUNK = 32  # texts of one part, at most
-WASTE = 0.15  # share of a part's positions that are padding, at most
+from polclip.training.chunks import glosses_in_chunks, whole_texts_in_chunks, words_in_chunks
+from polclip.training.corpora import SenseCorpus, TextualCorpus, gloss_ids, phrase_text_id, tokens_of
+from polclip.training.sense_table import SenseTable
 
 
 @dataclass(frozen=True)
@@ -57,6 +48,8 @@ def make_step(
 ) -> Step:
     """Join textual instances and phrases into one step, labelled by synset id.
 
+    A part without senses brings no gloss: its word is compared with pictures alone here.
+
     Args:
         own_candidates: compare a word with its own candidate senses alone, else with all glosses of the step; phrases
             are always compared with all.
@@ -73,7 +66,8 @@ def make_step(
         for picture in rng.permutation(visual.pictures.get(synset, []) if visual else []).tolist()[:pictures_per_sense]
     ]
     of_images = [synset for _, synset in shown]
-    contexts = golds + [[synset] for synset in asked]
+    of_phrases = [[synset] for synset in asked]
+    contexts = golds + of_phrases
     candidates = torch.ones(len(contexts), len(synsets), dtype=torch.bool)
     if own_candidates and parts:
         candidates[: len(parts)] = same_id(options, synsets)
@@ -90,7 +84,9 @@ def make_step(
         captions=list(said) if said else None,
         labels=Labels(
             gloss_of_image=same_id(synsets, of_images),
-            gloss_of_context=same_id(contexts, synsets),
+            gloss_of_context=same_id(
+                [gold if own else [] for gold, own in zip(golds, options, strict=True)] + of_phrases, synsets
+            ),
             candidates=candidates,
             image_of_context=same_id(contexts, of_images),
             image_of_caption=same_id(list(said.values()), of_images) if said else None,
@@ -99,65 +95,29 @@ def make_step(
 
 
 def make_batch(
-    step: Step, textual: TextualCorpus | None, texts: FeatureStore, pictures: FeatureStore, device: torch.device | str
+    step: Step,
+    textual: TextualCorpus | None,
+    texts: FeatureStore,
+    pictures: FeatureStore,
+    device: torch.device | str,
+    table: SenseTable | None = None,
 ) -> Batch:
-    """This process's share of a step with its features, and all labels, on the device."""
+    """This process's share of a step with its features, and all labels, on the device.
+
+    table: where words are compared with the stored vectors of all their candidate senses.
+    """
 
     def mine(items: list) -> list:
         return items[share(len(items))]
 
-    words = mine(step.words)
-    sentences = [textual.text_ids[k] for k in words]
     shown = mine(step.pictures)
     return Batch(
-        words=in_chunks(
-            texts, sentences, lambda some: textual.words([words[k] for k in some], device), device, texts.holds_tokens
-        ),
+        words=words_in_chunks(textual, mine(step.words), device),
         phrases=whole_texts_in_chunks(texts, mine(step.phrases), device),
         captions=None if step.captions is None else whole_texts_in_chunks(texts, mine(step.captions), device),
         glosses=glosses_in_chunks(texts, mine(step.glosses), device),
         images=tokens_of(pictures, shown, device) if shown else None,
         labels=Labels(*(None if label is None else label.to(device) for label in step.labels)),
         word_count=len(step.words),
+        table=None if table is None else table.rows(step.words, device),
     )
-
-
-def in_chunks(
-    texts: FeatureStore, ids: Sequence[str], read: Callable, device: torch.device | str, padded: bool = True
-) -> Chunks:
-    """Parts of `ids`, each read by their places, such that at most WASTE of what is computed is padding.
-
-    Frozen pooled states have no padding: where `read` gives those, `padded` is False and there is one part.
-    """
-    if not padded:
-        return Chunks([read(list(range(len(ids))))] if ids else [], torch.arange(len(ids), device=device))
-    lengths = np.array([len(texts.states(i)) for i in ids], dtype=int)
-    order = np.argsort(lengths, kind="stable")
-    bounds, start = [], 0
-    for end in range(1, len(order) + 1):
-        # The part would be as long as its last text, which is its longest.
-        if end == len(order) or end - start == CHUNK or _waste(lengths[order[start : end + 1]]) > WASTE:
-            bounds.append((start, end))
-            start = end
-    parts = [read(order[start:end].tolist()) for start, end in bounds]
-    return Chunks(parts, torch.from_numpy(np.argsort(order, kind="stable")).to(device))
-
-
-def _waste(lengths: np.ndarray) -> float:
-    return 1 - lengths.sum() / (lengths[-1] * len(lengths))
-
-
-def glosses_in_chunks(texts: FeatureStore, ids: Sequence[str], device: torch.device | str) -> Chunks:
-    return in_chunks(texts, ids, lambda some: tokens_of(texts, [ids[k] for k in some], device), device)
-
-
-def whole_texts_in_chunks(texts: FeatureStore, ids: Sequence[str], device: torch.device | str) -> Chunks:
-    return in_chunks(
-        texts, ids, lambda some: whole_texts(texts, [ids[k] for k in some], device), device, texts.holds_tokens
-    )
-
-
-def represent_glosses(model: PolCLIP, texts: FeatureStore, ids: Sequence[str]) -> Represented:
-    """Run the gloss side over many texts, a part of like length at a time; order is kept."""
-    chunks = glosses_in_chunks(texts, ids, model.device)
-    return joined([model.gloss(tokens) for tokens in chunks.parts], chunks.order)

@@ -18,6 +18,7 @@ from polclip.corpora.texts import (
     Definitions,
     context_text,
     gloss_text,
+    in_windows,
     photo_text,
     query_texts,
     read_definitions,
@@ -43,26 +44,34 @@ class TextualCorpus:
     candidates: list[np.ndarray]  # N arrays of positions in `synsets`
     gold: list[np.ndarray]  # N arrays of booleans over the candidates
     synsets: list[str]  # S synset ids
+    tokens: bool  # whether words are read as token ids
 
     def __len__(self) -> int:
         return len(self.instances)
 
+    def gold_synsets(self) -> list[str]:
+        """The synsets that some instance has as its gold."""
+        golds = {s for of_instance, gold in zip(self.candidates, self.gold, strict=True) for s in of_instance[gold]}
+        return [self.synsets[s] for s in sorted(golds)]
+
     def words(self, rows: Sequence[int], device: torch.device | str) -> tuple:
         """What `PolCLIP.word_in_context` takes of some instances.
 
-        Of frozen features: the mean of the target's states and the sentence's pooled state, both [n, w]. Of token
-        ids: the sentences, and which tokens are the target's [n, t].
+        Of frozen features: the mean of the target's states and the text's pooled state, both [n, w]. Of token ids:
+        the distinct texts, which tokens are the target's [n, t], and which of the texts it stands in [n].
         """
-        if not self.texts.holds_tokens:
+        if not self.tokens:
             target, sentence = self._states
             return target[rows].to(device), sentence[rows].to(device)
-        ids = [self.text_ids[k] for k in rows]
-        tokens = tokens_of(self.texts, ids, device)
-        inside = np.zeros(tokens.real.shape, dtype=bool)
+        ids = list(dict.fromkeys(self.text_ids[k] for k in rows))
+        place = {item: at for at, item in enumerate(ids)}
+        states, real = (torch.from_numpy(array).to(device) for array in self.texts.padded(ids, tokens=True))
+        inside = np.zeros((len(rows), real.shape[1]), dtype=bool)
         for at, k in enumerate(rows):
             found = inside_span(self.texts.spans(self.text_ids[k]), self.spans[k])
             inside[at, : len(found)] = found
-        return tokens, torch.from_numpy(inside).to(device)
+        of = torch.tensor([place[self.text_ids[k]] for k in rows], device=device)
+        return Tokens(None, states, real), torch.from_numpy(inside).to(device), of
 
     @cached_property
     def _states(self) -> tuple[Tensor, Tensor]:
@@ -78,21 +87,31 @@ class TextualCorpus:
         inventory: Inventory,
         texts: FeatureStore,
         definitions: Definitions = MappingProxyType({}),
+        context_words: int = 0,
+        tokens: bool = False,
     ) -> "TextualCorpus":
         """Read instances and gather their features; an empty corpus is a UserError.
 
         definitions: of those files whose targets are read behind their definition, see `context_text`.
+        context_words: of the windows that the others are read in, see `in_windows`.
+        tokens: read words as token ids where frozen states are stored as well.
 
         Candidates without a gloss (BabelNet ids that the mapping does not have) are taken off the instances: they are
         not ranked, and an instance of which none is left stays unanswered.
         """
         paths = list(paths)
-        instances, defined = [], []
+        instances, read, left_out = [], [], 0
         for path in paths:
             known = read_definitions(definitions, path)
-            for instance in read_records(path, TextualInstance):
+            for instance, window, span in in_windows(read_records(path, TextualInstance), context_words):
                 instances.append(replace(instance, candidates=inventory.with_synset(instance.candidates)))
-                defined.append(known.get(instance.instance_id))
+                # A text that is not stored is told of here, not in the middle of training.
+                alone = text_id(window)
+                texts.find(alone)
+                definition = known.get(instance.instance_id)
+                behind = _behind_definition(texts, instance, definition, alone, span) if definition else None
+                read.append(behind or (alone, span))
+                left_out += bool(definition) and behind is None
         if not instances:
             raise UserError(f"No textual instance in {', '.join(map(str, paths))}.")
         place: dict[str, int] = {}
@@ -106,37 +125,26 @@ class TextualCorpus:
                 f"No candidate sense in {', '.join(map(str, paths))} has a gloss: for a set of XL-WSD, see whether "
                 "corpora.xl_wsd.sense_mapping names the right table."
             )
-        # A text that is not stored is told of here, not in the middle of training.
-        read = [_text_and_span(texts, x, definition) for x, definition in zip(instances, defined, strict=True)]
         ids, spans = [item for item, _ in read], [span for _, span in read]
-        left_out = sum(
-            bool(definition) and span == x.target_span
-            for x, definition, span in zip(instances, defined, spans, strict=True)
-        )
         if left_out:
             log.info("%d of %d sentences are too long to be read behind a definition.", left_out, len(read))
-        return cls(instances, texts, ids, spans, candidates, gold, list(place))
+        return cls(instances, texts, ids, spans, candidates, gold, list(place), tokens or texts.holds_tokens)
 
 
-def _text_and_span(
-    texts: FeatureStore, instance: TextualInstance, definition: str | None
-) -> tuple[str, tuple[int, int]]:
-    """The id of the text an instance is read in, and its target's characters there.
+def _behind_definition(
+    texts: FeatureStore, instance: TextualInstance, definition: str, alone: str, span: tuple[int, int]
+) -> tuple[str, tuple[int, int]] | None:
+    """The id of the text in which an instance stands behind its definition, and its target's characters there.
 
-    It is the sentence alone where the tower, which cuts long texts, would lose some of the target behind a definition.
+    None where the tower, which cuts long texts, would lose some of the target that it sees in the text `alone`.
     """
 
     def seen(item: str, span: tuple[int, int]) -> int:
         return int(overlaps(texts.spans(item), span).sum())
 
-    sentence, span = context_text(instance)
-    alone = text_id(sentence)
-    texts.states(alone)
-    if not definition:
-        return alone, span
     text, moved = context_text(instance, definition)
     defined = text_id(text)
-    return (defined, moved) if seen(defined, moved) >= seen(alone, span) else (alone, span)
+    return (defined, moved) if seen(defined, moved) >= seen(alone, span) else None
 
 
 def overlaps(spans: np.ndarray, span: tuple[int, int]) -> np.ndarray:

@@ -28,6 +28,7 @@ from polclip.records import VisualInstance
 from polclip.training.batches import make_batch, make_step
 from polclip.training.corpora import SenseCorpus, TextualCorpus, read_queries
 from polclip.training.schedule import PlannedStep, Stream, parameter_groups, plan_epoch, rate
+from polclip.training.sense_table import SenseTable
 from polclip.training.settings import TrainingSettings
 from polclip.training.start import starting_model
 from polclip.training.state import MetricsLog, SavedState
@@ -42,7 +43,7 @@ class Corpora:
     pictures: FeatureStore
     textual: TextualCorpus | None
     visual: SenseCorpus | None
-    textual_dev: TextualCorpus | None
+    textual_dev: list[TextualCorpus]
     visual_dev: list[tuple[VisualInstance, list[str]]]
 
 
@@ -61,7 +62,9 @@ def train(
     forms: Sequence[str],
     model: dict,
     encoder: dict,
+    context_words: int,
     towers: str | Path | None,
+    text_weights: str | Path | None,
     settings: TrainingSettings,
     seed: int,
     device: str,
@@ -78,21 +81,26 @@ def train(
         pictures_train, phrases: Parquet files of Picture and Phrase, the senses that pictures show.
         definitions: of those files of dev instances that have some.
         forms: of the visual dev queries, see `query_texts`.
-        model, encoder, towers: what `starting_model` makes the model of.
+        context_words: of the windows that words are read in, see `in_windows`.
+        model, encoder, towers, text_weights: what `starting_model` makes the model of.
         device: cpu or cuda; under torchrun each process takes its own GPU.
         resume: folder of the state that a killed training goes on from; deleted at the end.
     """
     torch.manual_seed(seed)
-    polclip = starting_model(model, encoder, towers, pictures)
     textual, visual = "textual" in settings.tasks, "visual" in settings.tasks
+    tokens = texts.holds_tokens or model["trainable_text_blocks"] > 0
+    read = TextualCorpus.read(textual_train, inventory, texts, {}, context_words, tokens) if textual else None
+    polclip = starting_model(model, encoder, towers, pictures, text_weights, read.gold_synsets() if read else [])
     dev = [read_queries([path], definitions, forms) for path in visual_dev] if visual else []
     corpora = Corpora(
         inventory,
         texts,
         pictures,
-        TextualCorpus.read(textual_train, inventory, texts) if textual else None,
+        read,
         SenseCorpus.read(phrases, pictures_train, pictures) if visual else None,
-        TextualCorpus.read(textual_dev, inventory, texts, definitions) if textual else None,
+        [TextualCorpus.read([path], inventory, texts, definitions, context_words, tokens) for path in textual_dev]
+        if textual
+        else [],
         [query for of_set in dev for query in _some(of_set, settings.dev_instances)],
     )
     if visual and not corpora.visual_dev:
@@ -148,11 +156,10 @@ class Trainer:
         self.model, self.corpora, self.settings, self.seed = model, corpora, settings, seed
         self.saved, self.folder = saved, folder
         self.is_main = self.accelerator.is_main_process
-        trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        pretrained = [p for name, p in trained if name.startswith(model.pretrained)]
-        new = [p for name, p in trained if not name.startswith(model.pretrained)]
-        groups = [(settings.pretrained_learning_rate, pretrained), (settings.learning_rate, new)]
-        optimizer = torch.optim.AdamW(parameter_groups(groups, settings.weight_decay), fused=True)
+        optimizer = torch.optim.AdamW(parameter_groups(self._rates(), settings.weight_decay), fused=True)
+        self.table = None
+        if settings.sense_table and corpora.textual is not None:
+            self.table = SenseTable(model, corpora.textual, corpora.inventory)
         state = saved.load()
         if state:
             model.load_state_dict(state["model"])
@@ -164,12 +171,30 @@ class Trainer:
             self.at, lines, seconds = Position(**state["position"]), state["lines"], state["seconds"]
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+            if self.table:
+                self.table.glosses = state["table"]
             torch.set_rng_state(state["random"])
             if state["random_gpu"] is not None:
                 torch.cuda.set_rng_state(state["random_gpu"])
             tqdm.write(f"Going on behind step {self.at.step}, saved in {saved.folder}.")
         board = folder / "tensorboard" if settings.tensorboard else None
         self.log = MetricsLog(saved.folder, lines, seconds, board) if self.is_main else None
+
+    def _rates(self) -> list[tuple[float, list[torch.nn.Parameter]]]:
+        """The peak rates, and the parameters of each."""
+        pretrained, context, new = [], [], []
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                start = name.startswith
+                (context if start("context.") else pretrained if start(self.model.pretrained) else new).append(
+                    parameter
+                )
+        settings = self.settings
+        return [
+            (settings.pretrained_learning_rate, pretrained),
+            (settings.context_learning_rate, context),
+            (settings.learning_rate, new),
+        ]
 
     def run(self) -> None:
         """All that is left to do."""
@@ -220,7 +245,8 @@ class Trainer:
             captions=self.model.wants_captions,
             rng=np.random.default_rng([self.seed, at.epoch, Stream.PICTURES, at.place]),
         )
-        batch = make_batch(step, self.corpora.textual, self.corpora.texts, self.corpora.pictures, self.model.device)
+        corpora, device = self.corpora, self.model.device
+        batch = make_batch(step, corpora.textual, corpora.texts, corpora.pictures, device, self.table)
         with nullcontext() if move else self.accelerator.no_sync(self.forward):
             losses = self.forward(batch)
             self.accelerator.backward(losses.total / settings.accumulate)
@@ -237,7 +263,9 @@ class Trainer:
         }
 
     def _look(self) -> dict[str, float]:
-        """The dev scores; where their mean is the best so far, the weights are kept."""
+        """The dev scores; where their mean is the best so far, the weights are kept. The sense table is refreshed."""
+        if self.table:
+            self.table.refresh(self.model)
         found: list = [None]
         if self.is_main:
             found = [dev_scores(self.model, self.corpora, self.settings)]
@@ -264,6 +292,7 @@ class Trainer:
                     "model": self.model.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": self.scaler.state_dict(),
+                    "table": self.table.glosses if self.table else None,
                     "random": torch.get_rng_state(),
                     "random_gpu": torch.cuda.get_rng_state() if self.model.device.type == "cuda" else None,
                     "lines": self.log.lines,
@@ -285,15 +314,20 @@ class Trainer:
 
 
 def dev_scores(model: PolCLIP, corpora: Corpora, settings: TrainingSettings) -> dict[str, float]:
-    """Textual accuracy and visual HR@1 in percent, of those tasks that are trained; the model is left in training."""
+    """Textual accuracy (the mean of the dev sets) and visual HR@1 in percent, of those tasks that are trained.
+
+    The model is left in training.
+    """
     model.eval()
     scores = {}
-    if corpora.textual_dev is not None:
-        corpus = corpora.textual_dev
+    of_sets = []
+    for corpus in corpora.textual_dev:
         rows = np.array(_some(range(len(corpus)), settings.dev_instances))
         ranking = rank_words(model, corpus, corpora.inventory, rows)
         right = [bool({*p.candidates[:1]} & {*corpus.instances[k].gold}) for p, k in zip(ranking, rows, strict=True)]
-        scores["dev_textual"] = 100 * float(np.mean(right))
+        of_sets.append(float(np.mean(right)))
+    if of_sets:
+        scores["dev_textual"] = 100 * float(np.mean(of_sets))
     if corpora.visual_dev:
         ranking = rank_queries(model, corpora.visual_dev, corpora.texts, corpora.pictures)
         right = [p.candidates[0] == query.gold for p, (query, _) in zip(ranking, corpora.visual_dev, strict=True)]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from enum import IntEnum
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ class Stream(IntEnum):
     PHRASES = 1
     CHOICE = 2
     PICTURES = 3
+    WINDOWS = 4
 
 
 class PlannedStep(NamedTuple):
@@ -40,6 +42,9 @@ def plan_epoch(
 
     Phrases fill what room the words leave, `settings.phrases` a step at most and over and over again.
     """
+    if settings.sense_table and textual is not None:
+        yield from _windows(textual, visual, settings, seed, epoch)
+        return
     budget = Budget(settings.words, settings.glosses, settings.pictures, settings.pictures_per_sense)
     phrases = _phrases(visual, seed, epoch) if visual and visual.synsets else iter(())
     if textual is None:
@@ -66,6 +71,40 @@ def plan_epoch(
         senses = {s for part in step for s in part.senses}
         held, pictures = {textual.synsets[s] for s in senses}, int(sum(shown[s] for s in senses))
         yield PlannedStep(step, _fitting(phrases, visual, held, budget, reserved, pictures), taken / len(parts))
+
+
+def _windows(
+    textual: TextualCorpus, visual: SenseCorpus | None, settings: TrainingSettings, seed: int, epoch: int
+) -> Iterator[PlannedStep]:
+    """Steps of whole texts with all their words, whose senses are in a table; every few of them have phrases too.
+
+    Half of the phrases mean senses that words of the step have as their gold, as far as pictures show these.
+    """
+    budget = Budget(settings.words, settings.glosses, settings.pictures, settings.pictures_per_sense)
+    phrases = _phrases(visual, seed, epoch) if visual and visual.synsets else None
+    rng = np.random.default_rng([seed, epoch, Stream.WINDOWS])
+    of_text: dict[str, list[int]] = {}
+    for row, text in enumerate(textual.text_ids):
+        of_text.setdefault(text, []).append(row)
+    texts = list(of_text)
+    rows: list[int] = []
+    taken = steps = 0
+    for at, place in enumerate(epoch_order(len(texts), seed, epoch, Stream.WORDS), start=1):
+        rows += of_text[texts[place]]
+        if at < len(texts) and len(rows) < settings.words:
+            continue
+        some: list[Phrase] = []
+        if phrases and steps % settings.pictures_every == 0:
+            golds = dict.fromkeys(textual.synsets[s] for k in rows for s in textual.candidates[k][textual.gold[k]])
+            shown = [synset_id for synset_id in golds if synset_id in visual.phrases]
+            own = [
+                visual.phrases[shown[k]][rng.integers(len(visual.phrases[shown[k]]))]
+                for k in rng.permutation(len(shown))[: settings.phrases // 2]
+            ]
+            some = _fitting(chain(own, phrases), visual, set(), budget, settings.phrases, 0)
+        taken, steps = taken + len(rows), steps + 1
+        yield PlannedStep([Part(row, ()) for row in rows], some, 1.0 if at == len(texts) else taken / len(textual))
+        rows = []
 
 
 def _phrases(visual: SenseCorpus, seed: int, epoch: int) -> Iterator[Phrase]:

@@ -17,8 +17,11 @@ class TrainingSettings:
     pictures_per_sense: int
     phrases: int  # of senses with pictures, beside the words of a step
     own_candidates: bool  # a word is compared with its own candidate senses alone, not with all of the step
+    sense_table: bool  # words are compared with stored vectors of all their candidates, refreshed at every look
+    pictures_every: int  # with a sense table, steps from one with phrases and pictures to the next
     learning_rate: float  # of what starts from nothing: generators and fusion
     pretrained_learning_rate: float  # of what starts from the towers
+    context_learning_rate: float  # of a pair's text tower for words in context
     rise: float  # share of the training in which the rates rise
     weight_decay: float
     clip_norm: float

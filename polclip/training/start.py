@@ -1,17 +1,27 @@
 """What a training starts from: the aligned heads of a pair of towers, or a CLIP."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from polclip.encoders.embed import EncoderSettings
+from torch import nn
+
+from polclip.encoders.embed import EncoderSettings, text_encoder
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.model.pair_polclip import PairModelSettings, PairPolCLIP
 from polclip.model.polclip import PolCLIP
 
 
-def starting_model(model: Mapping, encoder: Mapping, towers: str | Path | None, pictures: FeatureStore) -> PolCLIP:
+def starting_model(
+    model: Mapping,
+    encoder: Mapping,
+    towers: str | Path | None,
+    pictures: FeatureStore,
+    text_weights: str | Path | None = None,
+    senses: Sequence[str] = (),
+) -> PolCLIP:
     """An untrained PolCLIP over pretrained towers.
 
     Args:
@@ -19,12 +29,22 @@ def starting_model(model: Mapping, encoder: Mapping, towers: str | Path | None, 
         encoder: keys of `EncoderSettings`: which towers.
         towers: folder written by `align_towers`, of a pair.
         pictures: their features; those of a CLIP must have been made with the same weights and frozen blocks.
+        text_weights: package of a pair's text tower, read where it is trained.
+        senses: synset ids of which a pair may learn something.
     """
     if encoder["kind"] == "pair":
         from polclip.training.alignment import read_heads
 
         described, heads = read_heads(towers)
-        polclip = PairPolCLIP(described, _own(PairModelSettings, model))
+        own = _own(PairModelSettings, model)
+        pretrained = _text_tower(encoder, text_weights) if own.trainable_text_blocks else None
+        # What begins with _ tells where it was read from.
+        config = pretrained and {k: v for k, v in pretrained.config.to_dict().items() if not k.startswith("_")}
+        polclip = PairPolCLIP(described, own, config, encoder["text_layers"], senses)
+        if pretrained:
+            polclip.context.transformer.load_state_dict(
+                {name: t for name, t in pretrained.state_dict().items() if not name.startswith("pooler.")}
+            )
         polclip.heads.load_state_dict(heads)
         polclip.restart_momentum()
         return polclip
@@ -38,6 +58,11 @@ def starting_model(model: Mapping, encoder: Mapping, towers: str | Path | None, 
     own = _own(ClipModelSettings, {**model, "trainable_image_blocks": settings.trainable_image_blocks})
     check_features(pictures, settings.written())
     return ClipPolCLIP(clip, own, clip_config(settings.clip_architecture), tokens)
+
+
+def _text_tower(encoder: Mapping, text_weights: str | Path) -> nn.Module:
+    with TemporaryDirectory() as unpacked:
+        return text_encoder(EncoderSettings(**encoder), text_weights, Path(unpacked, "encoder"), "cpu").model
 
 
 def _own(settings: type, block: Mapping) -> object:

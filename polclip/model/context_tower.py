@@ -1,0 +1,41 @@
+"""The text tower once more, trained to put a word's sense into the word's own states.
+
+Glosses, phrases and pictures keep to the frozen towers: what they are aligned with does not move.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ContextTower(nn.Module):
+    """Token ids [b, t] -> states [b, t, w], the mean of those behind the last `layers` layers.
+
+    Args:
+        config: what transformers builds the tower from, its config.json.
+        trainable: the last so many blocks are trained; the embeddings stay as they were pretrained.
+    """
+
+    def __init__(self, config: dict[str, Any], layers: int, trainable: int) -> None:
+        from transformers import AutoConfig, AutoModel  # here: models over frozen towers do without
+
+        super().__init__()
+        settings = {key: value for key, value in config.items() if key != "model_type"}
+        self.transformer = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **settings))
+        if hasattr(self.transformer, "pooler"):
+            self.transformer.pooler = None  # reads the first token alone
+        self.config, self.layers = config, layers
+        self.transformer.requires_grad_(False)
+        blocks = self.transformer.encoder.layer
+        for block in blocks[len(blocks) - trainable :]:
+            block.requires_grad_(True)
+
+    @property
+    def depth(self) -> int:
+        return len(self.transformer.encoder.layer)
+
+    def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """`real` [b, t] is False at padding, which no token attends to."""
+        output = self.transformer(input_ids=tokens, attention_mask=real.long(), output_hidden_states=True)
+        return torch.stack(output.hidden_states[-self.layers :]).mean(0)
