@@ -36,7 +36,8 @@ def rank_words(
 ) -> list[Prediction]:
     """Rank the candidate senses of textual instances by e_w . (g + m_g), or by what the model made of these vectors.
 
-    Each distinct gloss is run once.
+    Scores are logits: divided by the temperature, so that their softmax over the candidates are the model's
+    probabilities. Each distinct gloss is run once.
     """
     rows = np.arange(len(corpus)) if rows is None else rows
     used = np.unique(np.concatenate([corpus.candidates[k] for k in rows]))
@@ -44,7 +45,7 @@ def rank_words(
     place[used] = np.arange(len(used))
     synset_ids = [corpus.synsets[k] for k in used]
     glosses = represent_glosses(model, corpus.texts, gloss_ids(inventory, synset_ids)).matched
-    senses = model.senses(glosses, synset_ids)
+    senses = model.scale * model.senses(glosses, synset_ids)
     words = torch.cat(
         [
             model.word_in_context(*corpus.words(rows[start : start + AT_ONCE], model.device))

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from polclip.evaluation.calibration import Calibration
 from polclip.reporting.summary import MINUS, ScoreTable, metric_name, separable, whole
 
 SERIES = 8  # colours in the style sheet: --s0 … --s7
@@ -71,21 +72,26 @@ def _figure(width: float, height: float, title: str = "") -> tuple[Figure, matpl
     return figure, figure.add_subplot()
 
 
-def over_seeds(runs: Sequence[Sequence[Mapping]], key: str, bins: int = 120) -> pd.DataFrame:
+def over_seeds(
+    runs: Sequence[Sequence[Mapping]], key: str, bins: int = 120, over: str = "step", unit: float = 1
+) -> pd.DataFrame:
     """One value of the logs of several seeds as columns step, mean, low, high (lowest and highest seed).
 
-    Steps are gathered in at most `bins` equal stretches, each seed averaged before the seeds are.
+    Steps are gathered in at most `bins` equal stretches, each seed averaged before the seeds are. `over` names what
+    stands for steps in place of them, counted in `unit`.
     """
     rows = [
-        (seed, line["step"], line[key])
+        (seed, line[over] / unit, line[key])
         for seed, run in enumerate(runs)
         for line in run
-        if isinstance(line.get(key), int | float)
+        if isinstance(line.get(key), int | float) and over in line
     ]
     table = pd.DataFrame(rows, columns=["seed", "step", "value"])
     if table.empty:
         return pd.DataFrame(columns=["step", "mean", "low", "high"])
-    width = max(1, -(-(int(table["step"].max()) + 1) // bins))
+    width = table["step"].max() / bins or 1
+    if over == "step":
+        width = max(1, -(-(int(table["step"].max()) + 1) // bins))
     by_seed = table.assign(bin=table["step"] // width).groupby(["bin", "seed"])[["step", "value"]].mean()
     by_bin = by_seed.groupby("bin")
     return pd.DataFrame(
@@ -99,10 +105,15 @@ def over_seeds(runs: Sequence[Sequence[Mapping]], key: str, bins: int = 120) -> 
 
 
 def learning_curve(
-    logs: Mapping[str, Sequence[Sequence[Mapping]]], key: str, title: str, colours: Mapping[str, int]
+    logs: Mapping[str, Sequence[Sequence[Mapping]]],
+    key: str,
+    title: str,
+    colours: Mapping[str, int],
+    minutes: bool = False,
 ) -> Markup | None:
-    """One panel: `key` over the steps, a line and a band an experiment; None when nobody logged it."""
-    curves = {name: over_seeds(runs, key) for name, runs in logs.items()}
+    """One panel: `key` over the steps, or over minutes, a line and a band an experiment; None when nobody logged it."""
+    over = {"over": "seconds", "unit": 60} if minutes else {}
+    curves = {name: over_seeds(runs, key, **over) for name, runs in logs.items()}
     curves = {name: curve for name, curve in curves.items() if len(curve)}
     if not curves:
         return None
@@ -115,14 +126,15 @@ def learning_curve(
             dashes = tuple(float(length) for length in DASHES[index % SERIES].split())
             style = {"color": colour(index), "lw": 1.8, "ls": (0, dashes) if dashes else "-"}
             axes.plot(curve["step"], curve["mean"], marker=marker, ms=3, **style)
-        axes.set_xlabel("step")
+        axes.set_xlabel("minutes of training" if minutes else "step")
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=not minutes))
         axes.ticklabel_format(axis="y", scilimits=(-2, 5), useMathText=False)
         axes.margins(x=0.02)
         ends = "; ".join(f"{name} ends at {curve['mean'].iloc[-1]:.3g}" for name, curve in curves.items())
-        return inline_svg(figure, f"curve-{_slug(key)}", f"{title} over training steps: {ends}.")
+        what = "minutes" if minutes else "steps"
+        return inline_svg(figure, f"curve-{_slug(f'{key} {what}')}", f"{title} over training {what}: {ends}.")
 
 
 def score_bars(table: ScoreTable, column: tuple[str, str], colours: Mapping[str, int], scores: pd.DataFrame) -> Markup:
@@ -154,6 +166,26 @@ def score_bars(table: ScoreTable, column: tuple[str, str], colours: Mapping[str,
             f"{n} {c.mean:.1f} [{c.ci_low:.1f}, {c.ci_high:.1f}]" for n, c in zip(names, cells, strict=True)
         )
         return inline_svg(figure, f"bars-{_slug(benchmark)}", f"{benchmark}, {metric}: {text}.")
+
+
+def reliability(found: Mapping[str, Calibration], title: str, colours: Mapping[str, int]) -> Markup:
+    """One panel: of the instances a model is so sure of, how many are right; on the diagonal both are one."""
+    with matplotlib.rc_context(_style):
+        figure, axes = _figure(4.0, 3.4, title)
+        axes.plot([0, 100], [0, 100], color=MUTED, lw=1)
+        for name, one in found.items():
+            index = colours[name]
+            dashes = tuple(float(length) for length in DASHES[index % SERIES].split())
+            style = {"color": colour(index), "lw": 1.8, "ls": (0, dashes) if dashes else "-"}
+            axes.plot(100 * one.confidence, 100 * one.accuracy, marker="o", ms=3.5, **style)
+        axes.set_xlabel("probability of the answer, %")
+        axes.set_ylabel("right, %")
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        axes.grid()
+        axes.set_axisbelow(True)
+        text = "; ".join(f"{name}: expected calibration error {100 * one.error:.1f} %" for name, one in found.items())
+        return inline_svg(figure, f"reliability-{_slug(title)}", f"{title}. {text}.")
 
 
 def shares(ranges: Mapping[str, float], title: str, unit: str) -> Markup:

@@ -16,6 +16,8 @@ from polclip.reporting.definitions import definitions_section
 from polclip.reporting.evidence import examples_and_failures
 from polclip.reporting.inputs import ReportInputs, ReportSettings, run_of
 from polclip.reporting.outcomes import PARTS
+from polclip.reporting.published import published_systems
+from polclip.reporting.reliability import reliability_section
 from polclip.reporting.tables import SCORE_COLUMNS, SIGNIFICANCE_COLUMNS, read_table
 from polclip.reporting.templating import render
 
@@ -66,6 +68,7 @@ def write_report(settings: ReportSettings, inputs: ReportInputs, output: str | P
         "headline": summary.headline(tables, main),
         "tables": tables,
         "subsets": {table.task: summary.subset_cells(scores, table) for table in tables},
+        "published": {table.task: published_systems(table) for table in tables},
         "notes": experiment_notes(provenance),
         "trained_on": training_rows(corpora, provenance),
         "bars": {
@@ -84,6 +87,7 @@ def write_report(settings: ReportSettings, inputs: ReportInputs, output: str | P
         "logged": [name for name in colours if name in logs],
     }
     page |= paired_tests(inputs)
+    page |= reliability_section(inputs, next((table for table in tables if table.task == "textual"), None), colours)
     page |= examples_and_failures(settings, inputs, main)
     page |= definitions_section(settings, inputs.definition_costs, inputs.definitions)
     write_text(output, render(page))
@@ -136,7 +140,9 @@ def read_logs(paths: Sequence[str | Path]) -> dict[str, list[list[dict]]]:
 
 
 def learning_curves(logs: Mapping[str, list[list[dict]]], colours: Mapping[str, int]) -> list[Markup]:
-    panels = (figures.learning_curve(logs, key, title, colours) for key, title in CURVES.items())
+    panels = [figures.learning_curve(logs, key, title, colours) for key, title in CURVES.items()]
+    dev = ("dev_textual", "dev_visual")
+    panels += [figures.learning_curve(logs, key, f"{CURVES[key]}, by time", colours, minutes=True) for key in dev]
     return [panel for panel in panels if panel]
 
 
