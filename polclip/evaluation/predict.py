@@ -16,6 +16,7 @@ from polclip.model.polclip import PolCLIP, read_model
 from polclip.records import Prediction, VisualInstance
 from polclip.training.chunks import represent_glosses
 from polclip.training.corpora import TextualCorpus, gloss_ids, read_queries, tokens_of, whole_texts
+from polclip.training.sense_table import SenseTable
 
 AT_ONCE = 64
 LOWEST = -4.0  # below any sum of two cosines
@@ -33,18 +34,22 @@ def rank_words(
     corpus: TextualCorpus,
     inventory: Inventory,
     rows: np.ndarray | None = None,
+    table: SenseTable | None = None,
 ) -> list[Prediction]:
     """Rank the candidate senses of textual instances by e_w . (g + m_g), or by what the model made of these vectors.
 
     Scores are logits: divided by the temperature, so that their softmax over the candidates are the model's
-    probabilities. Each distinct gloss is run once.
+    probabilities. Each distinct gloss is run once, or none where a table of the same corpus has their vectors.
     """
     rows = np.arange(len(corpus)) if rows is None else rows
     used = np.unique(np.concatenate([corpus.candidates[k] for k in rows]))
     place = np.full(len(corpus.synsets), -1)
     place[used] = np.arange(len(used))
     synset_ids = [corpus.synsets[k] for k in used]
-    glosses = represent_glosses(model, corpus.texts, gloss_ids(inventory, synset_ids)).matched
+    if table is None:
+        glosses = represent_glosses(model, corpus.texts, gloss_ids(inventory, synset_ids)).matched
+    else:
+        glosses = table.glosses[torch.from_numpy(used)].to(model.device)
     senses = model.scale * model.senses(glosses, synset_ids)
     words = torch.cat(
         [
