@@ -11,6 +11,7 @@ from polclip.model.representations import Chunks, Represented, joined
 from polclip.training.corpora import TextualCorpus, tokens_of, whole_texts
 
 CHUNK = 32  # texts of one part, at most
+WITHOUT_GRADIENT = 256  # the same where nothing is kept for a gradient
 WASTE = 0.15  # share of a part's positions that are padding, at most
 
 
@@ -43,14 +44,14 @@ def in_chunks(
     return Chunks([read(part) for part in parts], torch.tensor(np.argsort(order, kind="stable"), device=device))
 
 
-def parts_of_like_length(lengths: Sequence[int]) -> list[list[int]]:
-    """The places of all items, in parts of at most CHUNK whose padding is at most WASTE of what is computed."""
+def parts_of_like_length(lengths: Sequence[int], most: int = CHUNK) -> list[list[int]]:
+    """The places of all items, in parts of at most so many whose padding is at most WASTE of what is computed."""
     lengths = np.array(lengths, dtype=int)
     order = np.argsort(lengths, kind="stable")
     parts, start = [], 0
     for end in range(1, len(order) + 1):
         # The part would be as long as its last text, which is its longest.
-        if end == len(order) or end - start == CHUNK or _waste(lengths[order[start : end + 1]]) > WASTE:
+        if end == len(order) or end - start == most or _waste(lengths[order[start : end + 1]]) > WASTE:
             parts.append(order[start:end].tolist())
             start = end
     return parts
@@ -72,5 +73,7 @@ def whole_texts_in_chunks(texts: FeatureStore, ids: Sequence[str], device: torch
 
 def represent_glosses(model: PolCLIP, texts: FeatureStore, ids: Sequence[str]) -> Represented:
     """Run the gloss side over many texts, a part of like length at a time; order is kept."""
-    chunks = glosses_in_chunks(texts, ids, model.device)
-    return joined([model.gloss(tokens) for tokens in chunks.parts], chunks.order)
+    most = CHUNK if torch.is_grad_enabled() else WITHOUT_GRADIENT
+    parts = parts_of_like_length([texts.length(item) for item in ids], most)
+    order = torch.from_numpy(np.argsort(np.concatenate(parts), kind="stable")).to(model.device)
+    return joined([model.gloss(tokens_of(texts, [ids[k] for k in part], model.device)) for part in parts], order)
