@@ -46,7 +46,9 @@ def local_slurm(folder: Path) -> Iterator[None]:
     if said("sinfo", check=False).returncode == 0:
         raise NoSlurm("another Slurm runs here")
     processes = []
-    with settings({"slurm.conf": slurm_conf(folder), "gres.conf": "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"}):
+    with settings(
+        {"slurm.conf": slurm_conf(folder), "gres.conf": "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"}
+    ):
         try:
             for command in daemons(folder):
                 log = open(folder / f"{'-'.join(map(str, command[:3])).replace('/', '_')}.out", "w")  # noqa: SIM115
