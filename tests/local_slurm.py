@@ -116,6 +116,7 @@ GresTypes=gpu
 MpiDefault=none
 ReturnToService=2
 KillWait=10
+MinJobAge=86400
 NodeName=n[1-2] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=4 RealMemory=64000 Gres=gpu:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
