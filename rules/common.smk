@@ -88,6 +88,11 @@ def threads_of(step):
     return config["machine"]["threads"][step]
 
 
+def growing(amount):
+    """For resources: so much at first, twice and three times as much when a job is tried again."""
+    return lambda wildcards, attempt: attempt * amount
+
+
 def pick(block, *keys):
     """The keys of a block that an output depends on, for params: those of the others do not rerun it."""
     return {key: config[block][key] for key in keys}

@@ -36,8 +36,8 @@ rule plan_definitions:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         task=task_of,
         asked=pick("definitions", *ASKED_KEYS),
@@ -67,8 +67,8 @@ rule definitions_plan:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=growing(500),
+        runtime=growing(5),
     params:
         code=code_of("definitions_plan"),
     script:
@@ -93,8 +93,8 @@ rule write_definitions:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=1440,
+        mem_mb=growing(1000),
+        runtime=growing(1440),
         llm=1 if ASKS else 0,
     params:
         task=task_of,

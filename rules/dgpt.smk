@@ -22,8 +22,8 @@ rule build_dgpt_corpus:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         asked=pick("definitions", "model", "base_url", "system", "prompt", "prices"),
         finetuning={
@@ -52,8 +52,8 @@ rule finetune_dgpt:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=1440,
+        mem_mb=growing(1000),
+        runtime=growing(1440),
     params:
         asked=pick("definitions", "model", "base_url"),
         finetuning={

@@ -21,8 +21,8 @@ rule download:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=600,
+        mem_mb=growing(500),
+        runtime=growing(600),
     params:
         sha256=lambda wildcards: DATASET_OF_FILE[wildcards.file].sha256 or "",
         version=lambda wildcards: DATASET_OF_FILE[wildcards.file].version,

@@ -21,8 +21,8 @@ rule collect_texts:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         forms=config["definitions"]["query_forms"],
         context_words=config["encoder"]["context_words"],
@@ -47,8 +47,8 @@ rule embed_texts:
         "../environment.yaml"
     threads: threads_of("embed")
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
         gpu=GPUS,
     params:
         encoder=pick("encoder", "kind", "clip_architecture", "clip_weights", "text_layers"),
@@ -76,8 +76,8 @@ rule embed_pictures:
         "../environment.yaml"
     threads: threads_of("embed")
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=growing(4000),
+        runtime=growing(480),
         gpu=GPUS,
     params:
         encoder=pick("encoder", *ENCODER_KEYS),

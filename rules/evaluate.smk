@@ -22,8 +22,8 @@ rule predict:
         "../environment.yaml"
     threads: threads_of("predict")
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
         gpu=GPUS,
     params:
         tasks=[TASKS[name] for name in BENCHMARKS],
@@ -54,8 +54,8 @@ rule baseline:
         "../environment.yaml"
     threads: threads_of("predict")
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         baseline=lambda wildcards: EXPERIMENTS[wildcards.experiment]["baseline"],
         tasks=[TASKS[name] for name in BENCHMARKS],
@@ -103,8 +103,8 @@ rule score:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         tasks=[TASKS[name] for name in BENCHMARKS],
         benchmarks=BENCHMARKS,

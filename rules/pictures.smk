@@ -16,8 +16,8 @@ rule vwsd_pictures:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=growing(2000),
+        runtime=growing(120),
         disk_mb=40000,
     params:
         splits=["test"],
@@ -56,8 +56,8 @@ rule vwsd:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         sets=[["test", language] for language in VWSD_LANGUAGES],
         missing_pictures=config["corpora"]["vwsd"]["missing_pictures"],
@@ -103,8 +103,8 @@ rule image_senses:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         code=code_of("image_senses"),
     script:
@@ -129,8 +129,8 @@ rule sense_pictures:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=600,
+        mem_mb=growing(4000),
+        runtime=growing(600),
         disk_mb=250000,
     params:
         code=code_of("sense_pictures"),
@@ -155,8 +155,8 @@ rule babelpic:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
         disk_mb=20000,
     params:
         code=code_of("babelpic"),
@@ -182,8 +182,8 @@ rule render_pictures:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         style=lambda wildcards: config["pictures"]["styles"][wildcards.style],
         settings=pick("pictures", "size", "max_per_synset"),
@@ -216,8 +216,8 @@ rule picture_corpora:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         settings=pick("pictures", "dev_families", "test_families") | config["pictures"]["split"],
         code=code_of("picture_corpora", files=["corpora/tables/phrases.tsv"]),

@@ -15,8 +15,8 @@ rule inventory:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         synsets=config["inventory"]["synsets"],
         senses=config["inventory"]["senses"],
@@ -41,8 +41,8 @@ rule wordnet_examples:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         settings=config["corpora"]["wordnet_examples"],
         code=code_of("wordnet_examples"),
@@ -66,8 +66,8 @@ rule semcor:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=20,
+        mem_mb=growing(4000),
+        runtime=growing(20),
     params:
         dev_fraction=config["corpora"]["semcor"]["dev_fraction"],
         code=code_of("semcor"),
@@ -101,8 +101,8 @@ rule unified_wsd:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         sets=UNIFIED_SETS,
         code=code_of("unified_wsd"),
@@ -140,8 +140,8 @@ use rule unified_wsd as semcor_unified with:
     benchmark:
         result("benchmarks/semcor_unified/semcor_unified.tsv")
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         sets=["semcor"],
         code=code_of("unified_wsd"),
@@ -173,8 +173,8 @@ rule xl_wsd:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         splits=XL_WSD_SPLITS,
         code=code_of("xl_wsd"),

@@ -23,8 +23,8 @@ rule data_page:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
         name=config["name"],
         code=code_of("data_page"),
@@ -48,8 +48,8 @@ rule tables:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         benchmarks=BENCHMARKS,
         main=MAIN,
@@ -76,8 +76,8 @@ rule costs:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=growing(500),
+        runtime=growing(5),
     params:
         benchmarks=result("benchmarks"),
         code=code_of("costs"),
@@ -106,8 +106,8 @@ rule provenance:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=growing(500),
+        runtime=growing(5),
     params:
         config=config,
         datasets=DATASETS,
@@ -141,8 +141,8 @@ rule report:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
         name=config["name"],
         main=MAIN,
@@ -167,8 +167,8 @@ rule ablations:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        mem_mb=growing(500),
+        runtime=growing(5),
     params:
         main=MAIN,
         code=code_of("ablations"),
@@ -184,8 +184,8 @@ rule check_setup:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),
+        runtime=growing(5),
     params:
         datasets=DATASETS,
     script:

@@ -27,8 +27,8 @@ rule align_towers:
         "../environment.yaml"
     threads: threads_of("align")
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
         gpu=GPUS,
     params:
         settings=config["alignment"],
@@ -61,8 +61,8 @@ rule train:
         "../environment.yaml"
     threads: threads_of("train")
     resources:
-        mem_mb=16000,
-        runtime=2880,
+        mem_mb=growing(16000),
+        runtime=2880,  # a second attempt goes on where the first was
         gpu=GPUS,
     params:
         model=block_of("model"),
@@ -94,8 +94,8 @@ rule use_checkpoint:
         "../environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         code=code_of("use_checkpoint"),
     script:

@@ -1,6 +1,5 @@
 """The workflow with definitions from a server of OpenAI's protocol, here and on clusters; and the key nowhere."""
 
-import shutil
 import stat
 import subprocess
 from contextlib import contextmanager
@@ -126,17 +125,4 @@ def test_a_cluster_sees_no_key(tmp_path, mirror, server):
     submitted = "".join(path.read_text() for path in (project / "jobs").glob("*.sh"))
     assert "plan_definitions" in submitted and "write_definitions" not in submitted
     assert set(server.keys) == {f"Bearer {CANARY}"} and CANARY not in said
-    assert files_with_the_key(project) == []
-
-
-@pytest.mark.skipif(not shutil.which("sbatch"), reason="no Slurm here")
-def test_slurm_sees_no_key(tmp_path, mirror, server):
-    pytest.importorskip("snakemake_executor_plugin_slurm")
-    if subprocess.run(["sinfo"], capture_output=True).returncode:
-        pytest.skip("Slurm does not run here")
-    project = project_of(tmp_path, mirror, server, "slurm")
-    slurm = ("--executor", "slurm", "--slurm-no-account", "--slurm-status-command", "squeue", "--jobs", "2")
-    quickly = ("--slurm-init-seconds-before-status-checks", "3", "--seconds-between-status-checks", "2")
-    said = run(project, "results/slurm/definitions/hard.test.jsonl", *slurm, *quickly)
-    assert "plan_definitions" in said and set(server.keys) == {f"Bearer {CANARY}"} and CANARY not in said
     assert files_with_the_key(project) == []

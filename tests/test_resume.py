@@ -1,6 +1,7 @@
 """A training that is killed goes on as if it had not been, and two processes train what one would."""
 
 import json
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -200,6 +201,42 @@ def test_a_kill_in_the_middle_of_deleting_the_saved_state_does_no_harm(calls, un
     assert_same(tmp_path, unbroken["clip"])
 
 
+# --- pre-emption
+
+
+def stop_itself_in_step(number, rank=0):
+    """Send SIGTERM to this process, or to the one of this rank, in the middle of a step."""
+    step = Trainer._step
+
+    def stopping(self, *planned):
+        if self.at.step + 1 == number and int(os.environ.get("RANK", 0)) == rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *planned)
+
+    Trainer._step = stopping
+
+
+@pytest.mark.parametrize("kind", ["pair", "clip"])
+def test_a_training_that_is_told_to_stop_saves_its_state_and_goes_on_from_there(calls, unbroken, tmp_path, kind):
+    # No state is due before the end.
+    call = into(calls[kind], tmp_path, save_minutes=60)
+    process = started(call, tmp_path / "said.txt", stop_itself_in_step, (6,))
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM, (tmp_path / "said.txt").read_text()
+    assert not (tmp_path / "model").exists()
+    finished(call, tmp_path / "second.txt")
+    assert "Going on behind step 6," in (tmp_path / "second.txt").read_text()
+    assert_same(tmp_path, unbroken[kind])
+
+
+def test_told_to_stop_between_accumulated_steps_training_does_the_rest_of_them_first(calls, tmp_path):
+    call = into(calls["clip"], tmp_path, accumulate=4, max_steps=8, save_minutes=60)
+    process = started(call, tmp_path / "said.txt", stop_itself_in_step, (2,))
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert SavedState(tmp_path / "resume", 60).load()["position"]["step"] == 4
+
+
 @pytest.fixture(scope="module")
 def half_way(calls, tmp_path_factory):
     """What a training killed at step 6 has saved."""
@@ -332,7 +369,7 @@ def record_gradients(path):
     Accelerator.clip_grad_norm_ = recorded
 
 
-def in_two_processes(call, said, prepare, *given):
+def in_two_processes(call, said, prepare, *given, ends=0):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -340,7 +377,7 @@ def in_two_processes(call, said, prepare, *given):
     both = [started(call, said, prepare, given, RANK=str(k), LOCAL_RANK=str(k), **common) for k in range(2)]
     for process in both:
         process.join(120)
-    assert [process.exitcode for process in both] == [0, 0], said.read_text()
+    assert [process.exitcode for process in both] == [ends, ends], said.read_text()
 
 
 # Odd numbers and single phrases: the shares of the two processes differ, and one has none of its own at times.
@@ -377,6 +414,27 @@ def test_two_processes_compute_the_losses_gradients_and_weights_of_one(calls, tm
         assert difference.max() < 1e-4, name
     assert outputs(tmp_path / "two") == OUTPUTS
     assert not (tmp_path / "two" / "resume").exists()
+
+
+def test_where_one_of_two_processes_is_told_to_stop_both_stop_behind_the_same_step(calls, tmp_path):
+    call = into(calls["clip"], tmp_path, **SHARED, save_minutes=60)
+    in_two_processes(call, tmp_path / "said.txt", stop_itself_in_step, 4, 1, ends=128 + signal.SIGTERM)
+    assert SavedState(tmp_path / "resume", 60).load()["position"]["step"] == 4
+
+
+def test_two_processes_that_are_told_to_stop_save_their_state_too(calls, tmp_path):
+    call = into(calls["clip"], tmp_path, **SHARED | {"max_steps": 100_000, "epochs": 100_000, "save_minutes": 60})
+    process = multiprocessing.get_context("spawn").Process(target=launch, args=(call, 2))
+    process.start()
+    log = tmp_path / "resume" / "metrics.jsonl"
+    while not log.exists() or log.read_bytes().count(b"\n") < 5:
+        assert process.is_alive()
+        time.sleep(0.05)
+    process.terminate()  # torchrun and what it started hear of it from this process alone
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM
+    step = SavedState(tmp_path / "resume", 60).load()["position"]["step"]
+    assert step == len(log.read_text().splitlines()) - 1 >= 4
 
 
 def test_a_launch_over_two_processes_writes_what_a_launch_here_does_once(calls, tmp_path):

@@ -6,18 +6,25 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import psutil
 
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.inventory import Inventory
 from polclip.training.loop import train
+from polclip.training.preemption import EXIT_CODE, when_told_to_stop
 from polclip.training.settings import TrainingSettings
 
 
 def launch(arguments: dict, processes: int = 1) -> None:
-    """Train with the arguments of `run`, in so many processes with a GPU each."""
+    """Train with the arguments of `run`, in so many processes with a GPU each.
+
+    SIGTERM ends all of them, the state saved, with SystemExit(143).
+    """
     if processes <= 1:
         run(arguments)
         return
@@ -25,8 +32,17 @@ def launch(arguments: dict, processes: int = 1) -> None:
         path = Path(folder, "arguments.json")
         path.write_text(json.dumps(arguments), encoding="utf-8")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        done = subprocess.run([*command, "-m", "polclip.training.launch", str(path)], check=False)
-    if done.returncode:
+        command += ["-m", "polclip.training.launch", str(path)]
+        with when_told_to_stop() as told, subprocess.Popen(command) as torchrun:
+            while torchrun.poll() is None and not told.wait(0.2):
+                pass
+            # Whoever told this process need not have told the others; being told twice does them no harm.
+            for process in psutil.Process(torchrun.pid).children() if told.is_set() else ():
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+    if told.is_set() and torchrun.returncode:
+        raise SystemExit(EXIT_CODE)
+    if torchrun.returncode:
         raise UserError(f"Training over {processes} processes failed; what they said stands above in this log.")
 
 

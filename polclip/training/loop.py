@@ -5,6 +5,7 @@ results/demo/models/main/seed-42/model.safetensors`.
 """
 
 import shutil
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from polclip.model.polclip import PolCLIP
 from polclip.records import VisualInstance
 from polclip.training.batches import make_batch, make_step
 from polclip.training.corpora import SenseCorpus, TextualCorpus, read_queries
+from polclip.training.preemption import EXIT_CODE, when_told_to_stop
 from polclip.training.schedule import PlannedStep, Stream, parameter_groups, plan_epoch, rate
 from polclip.training.sense_table import SenseTable
 from polclip.training.settings import TrainingSettings
@@ -74,7 +76,8 @@ def train(
 
     The weights that do best on the dev sets (mean of textual accuracy and visual HR@1) are kept, those at the start
     among them. The same seed on the same machine with the same number of threads gives the same weights on CPU,
-    however often training was killed and called again.
+    however often training was killed and called again. SIGTERM ends it behind the step under way, with its state saved
+    and SystemExit(143).
 
     Args:
         textual_train, textual_dev, visual_dev: Parquet files of instances.
@@ -111,9 +114,10 @@ def train(
             f"{', '.join(map(str, pictures_train))}: check corpora.visual.train and training.tasks."
         )
     saved = SavedState(resume, settings.save_minutes)
-    trainer = Trainer(polclip, corpora, settings, seed, device, saved, Path(folder))
-    trainer.run()
-    trainer.finish()
+    with when_told_to_stop() as told:
+        trainer = Trainer(polclip, corpora, settings, seed, device, saved, Path(folder))
+        trainer.run(told)
+        trainer.finish()
 
 
 def _some(items: Sequence, most: int) -> list:
@@ -196,8 +200,8 @@ class Trainer:
             (settings.learning_rate, new),
         ]
 
-    def run(self) -> None:
-        """All that is left to do."""
+    def run(self, told: threading.Event) -> None:
+        """All that is left to do, or until this process is told to stop."""
         at, settings = self.at, self.settings
         if at.step == 0:
             self._record(self._look())
@@ -220,8 +224,13 @@ class Trainer:
                 if last or at.looks_without_gain == settings.patience:
                     progress.close()
                     return
-                if moved and self.saved.due:
+                stops = moved and self._any(told.is_set())
+                if moved and (stops or self.saved.due):
                     self._save()
+                if stops:
+                    progress.close()
+                    tqdm.write(f"Told to stop: the state behind step {at.step} is saved, the same command goes on.")
+                    raise SystemExit(EXIT_CODE)
 
     def _step(self, planned: PlannedStep, move: bool) -> dict:
         """Losses and backward, then clipping, the optimizer and the momentum copies where the step is to move them.
@@ -279,6 +288,12 @@ class Trainer:
         else:
             self.at.looks_without_gain += 1
         return found[0]
+
+    def _any(self, told: bool) -> bool:
+        """Whether any process was told to stop: they stop behind the same step, since each step needs all of them."""
+        if self.accelerator.num_processes == 1:
+            return told
+        return bool(self.accelerator.reduce(torch.tensor(int(told), device=self.model.device)).item())
 
     def _record(self, values: dict) -> None:
         if self.is_main:
