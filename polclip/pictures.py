@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+# What pictures come as. Pillow knows more, EPS among them, which it would have Ghostscript run.
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA", "DDS")
 LARGEST_PIXELS = 50_000_000
 LONGEST_FOR_WIDTH = 200  # scaled until its short side fits, a picture of one row of pixels would be of gigabytes
 
@@ -18,7 +20,7 @@ def read_picture(path: str | Path) -> Image.Image | str:
     than LARGEST_PIXELS), too thin (a side more than LONGEST_FOR_WIDTH times the other), and pixels of 32 bits.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             if opened.width * opened.height > LARGEST_PIXELS:
                 return "too large"
             if max(opened.size) > LONGEST_FOR_WIDTH * min(opened.size):

@@ -223,6 +223,10 @@ UNUSABLE_PICTURES = {
     "no byte": (content(b""), "cannot be decoded"),
     "a text": (content(b"<html>Not found</html>"), "cannot be decoded"),
     "an SVG": (content(b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'), "cannot be decoded"),
+    "a program for printers": (
+        content(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"),
+        "cannot be decoded",
+    ),
     "a DDS of no pixel format": (content(DDS), "cannot be decoded"),
     "noise": (content(b"\x89PNG\r\n\x1a\n", bytes(range(256))), "cannot be decoded"),
     "sides of 30,000 pixels": (content(png(30_000, 30_000, 8, 2, b"")), "too large"),
@@ -259,7 +263,7 @@ def test_unusable_pictures_are_skipped_by_reason(tmp_path, case):
     ],
 )
 def test_whatever_error_a_picture_ends_in_is_a_reason(tmp_path, monkeypatch, error, reason):
-    def refuse(path):
+    def refuse(path, **_):
         raise error
 
     monkeypatch.setattr("PIL.Image.open", refuse)

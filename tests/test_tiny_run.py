@@ -307,3 +307,21 @@ def test_without_a_key_only_definitions_by_openai_fail(run, tmp_path):
     (said,) = complaints(done)
     assert said.startswith("write_definitions: The environment variable OPENAI_API_KEY is not set: type `export")
     assert not (project / target).exists()
+
+
+def test_a_text_tower_is_trained_on_words_in_windows_and_its_folder_scores_both_tasks(run, tmp_path):
+    project = shutil.copytree(run.project, tmp_path / "project")
+    own = {"trainable_text_blocks": 1, "word_states": "target", "sense_dropout": 0.5}
+    tower = {"model": own, "training": {"sense_table": True, "pictures_every": 2, "max_steps": None}}
+    write_yaml(project / "tower.yaml", {"encoder": {"context_words": 20}, "experiments": {"tower": tower}})
+    target = "results/tiny/scores/tower/seed-1/hard.json"
+    said = succeed(snakemake(project, target, presets=("tiny.yaml", "tower.yaml")))
+    # The windows are other texts; the pictures stay as they are.
+    assert set(rules_of(said)) == {"collect_texts", "embed_texts", "align_towers", "train", "predict", "score"}
+    model = read_json(project / "results/tiny/models/tower/seed-1/config.json")
+    assert model["text_transformer"]["hidden_size"] == 16 and model["model"]["trainable_text_blocks"] == 1
+    assert model["senses"] and "_name_or_path" not in model["text_transformer"]
+    lines = list(read_json_lines(project / "results/tiny/models/tower/seed-1/metrics.jsonl"))
+    assert all((line["loss_sig"] > 0) == (line["step"] % 2 == 1) for line in lines if "loss_sig" in line)
+    scores = read_json(project / "results/tiny/scores/tower/seed-1/wordnet_examples.json")
+    assert next(row["n"] for row in scores["rows"] if row["subset"] == "all") > 0
