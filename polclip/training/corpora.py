@@ -101,10 +101,15 @@ class TextualCorpus:
         """
         paths = list(paths)
         instances, read, left_out = [], [], 0
+        # Each record brings its own copy of its sentence and of its candidates' names: half a gigabyte for SemCor.
+        one: dict[str, str] = {}
+        words: list[str] = []
         for path in paths:
             known = read_definitions(definitions, path)
             for instance, window, span in in_windows(read_records(path, TextualInstance), context_words):
-                instances.append(replace(instance, candidates=inventory.with_synset(instance.candidates)))
+                keys = [one.setdefault(key, key) for key in inventory.with_synset(instance.candidates)]
+                words = words if words == instance.tokens else instance.tokens
+                instances.append(replace(instance, candidates=keys, tokens=words))
                 # A text that is not stored is told of here, not in the middle of training.
                 alone = text_id(window)
                 texts.find(alone)
