@@ -101,7 +101,7 @@ class TextualCorpus:
         """
         paths = list(paths)
         instances, read, left_out = [], [], 0
-        # Each record brings its own copy of its sentence and of its candidates' names: half a gigabyte for SemCor.
+        # Each record brings its own copy of its sentence and of its candidates' names: one of equals is kept.
         one: dict[str, str] = {}
         words: list[str] = []
         for path in paths:
