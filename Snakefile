@@ -13,6 +13,7 @@ include: "rules/dgpt.smk"
 include: "rules/definitions.smk"
 include: "rules/embed.smk"
 include: "rules/train.smk"
+include: "rules/index.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
@@ -35,7 +36,7 @@ localrules:
     scores,
 
 
-# Named targets; `inventory`, `report`, `data_page`, `ablations` and `check_setup` are rules of their own.
+# Named targets; `inventory`, `index`, `report`, `data_page`, `ablations` and `check_setup` are rules of their own.
 rule all:
     default_target: True
     input:
