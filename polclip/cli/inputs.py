@@ -54,7 +54,7 @@ def read_asked(stream: BinaryIO, form: str, target: str | None, pos: str | None)
         try:
             text = line.decode("utf-8").rstrip("\r\n")
             yield Asked(text, target, pos) if form == "text" else _from_json(text, target, pos)
-        except (UnicodeDecodeError, ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
             yield Asked("", reason=Reason.BAD_RECORD)
 
 
@@ -78,8 +78,8 @@ def _from_json(line: str, target: str | None, pos: str | None) -> Asked:
         start, end = map(int, where)
         where = start, end
     asked = Asked(record["text"], where, record.get("pos", pos), record.get("lemma"), record.get("id"))
-    plain = (asked.text, asked.pos or "", asked.lemma or "", asked.target if isinstance(asked.target, str) else "")
-    if not all(isinstance(value, str) for value in plain):
+    kinds = ((asked.text, str), (asked.target, str | tuple | None), (asked.pos, str | None), (asked.lemma, str | None))
+    if not all(isinstance(value, kind) for value, kind in kinds):
         raise TypeError(line)
     return asked
 
