@@ -31,6 +31,7 @@ from tiny_project import (
     write_yaml,
 )
 
+from polclip import Disambiguator
 from polclip.files import read_json, read_json_lines
 from polclip.records import Picture, Sense, TextualInstance, VisualInstance, read_records
 from polclip.reporting.corpus_statistics import CORPORA_COLUMNS
@@ -307,3 +308,18 @@ def test_without_a_key_only_definitions_by_openai_fail(run, tmp_path):
     (said,) = complaints(done)
     assert said.startswith("write_definitions: The environment variable OPENAI_API_KEY is not set: type `export")
     assert not (project / target).exists()
+
+
+def test_a_model_of_the_run_is_used_with_its_index_and_answers_as_the_run_predicted(run):
+    made = rules_of(succeed(snakemake(run.project, "index")))
+    assert made == ["gloss_index", "index"] and rules_of(succeed(snakemake(run.project, "index"))) == []
+    archives = run.project / "resources" / "archives"
+    used = Disambiguator.from_pretrained(run.results / "models/main/seed-1", archives=archives, download=False)
+    assert len(used.index.synset_ids) == SENSES
+    instances = list(read_records(run.results / "corpora/wordnet_examples/test.parquet", TextualInstance))
+    answers = used.senses([x.text for x in instances], [x.target_span for x in instances], [x.pos for x in instances])
+    predictions = list(read_json_lines(run.results / "predictions/main/seed-1/wordnet_examples.jsonl"))
+    for answer, prediction in zip(answers, predictions, strict=True):
+        assert [sense.sense_key for sense in answer.words[0].senses] == prediction["candidates"]
+        scores = [sense.score for sense in answer.words[0].senses]
+        assert scores == pytest.approx(prediction["scores"], abs=1e-3)
