@@ -84,12 +84,11 @@ def senses(
 
 
 def _answer(disambiguator: "Disambiguator", asked: Iterator[Asked], top: int, as_json: bool) -> bool:
-    """Print the answers as they come; whether there was any."""
+    """Print the answers as they come; whether there was any. How far they are stands on stderr, where it takes long."""
     from tqdm import tqdm
 
     answered = False
-    # Only long input is told about.
-    with tqdm(desc="senses", unit="text", delay=5, mininterval=5, file=sys.stderr) as progress:
+    with tqdm(desc="senses", unit="text", delay=5, mininterval=5, leave=False, file=sys.stderr) as progress:
         for some in batches(asked, BATCH):
             for one, answer in zip(some, _senses(disambiguator, some), strict=True):
                 answered = answered or any(word.senses for word in answer.words)
@@ -97,6 +96,7 @@ def _answer(disambiguator: "Disambiguator", asked: Iterator[Asked], top: int, as
                     words = tuple(replace(word, senses=word.senses[:top]) for word in answer.words)
                     answer = replace(answer, words=words)
                 print(_as_json(one, answer) if as_json else _as_text(answer))
+            sys.stdout.flush()  # who reads along need not wait for the end
             progress.update(len(some))
     return answered
 
