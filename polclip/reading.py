@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +129,7 @@ def window_around(text: str, span: Span, words: int) -> tuple[str, Span]:
     """
     if words < 2:
         return text[slice(*span)], (0, span[1] - span[0])
-    tokens = token_spans(text)
+    tokens = _token_spans(text)
     at = max(bisect_right(tokens, (span[0], len(text))) - 1, 0)
     half = words // 2
     centre = (at + half // 2) // half * half
@@ -137,6 +137,9 @@ def window_around(text: str, span: Span, words: int) -> tuple[str, Span]:
     start = min(span[0], inside[0][0]) if inside else span[0]
     end = max(span[1], inside[-1][1]) if inside else span[1]
     return text[start:end], (span[0] - start, span[1] - start)
+
+
+_token_spans = lru_cache(maxsize=4)(token_spans)  # a long text is asked for every word of it
 
 
 def files_of(folder: str | Path) -> list[Path]:
