@@ -32,11 +32,12 @@ localrules:
     definitions,
     embeddings,
     models,
+    index,
     predictions,
     scores,
 
 
-# Named targets; `inventory`, `index`, `report`, `data_page`, `ablations` and `check_setup` are rules of their own.
+# Named targets; `inventory`, `report`, `data_page`, `ablations` and `check_setup` are rules of their own.
 rule all:
     default_target: True
     input:
@@ -68,6 +69,11 @@ rule embeddings:
 rule models:
     input:
         trained_files("model.safetensors"),
+
+
+rule index:
+    input:
+        index_folders(),
 
 
 rule predictions:

@@ -314,6 +314,14 @@ def trained_files(name):
     ]
 
 
+def index_folders():
+    return [
+        result("index/{experiment}/seed-{seed}".format(**run))
+        for run in runs(config["experiments"])
+        if run["experiment"] in TRAINED
+    ]
+
+
 def prediction_files():
     return [
         file.format(**run)

@@ -1,19 +1,6 @@
 # Every gloss of the inventory through a trained model, once: for those who use the model.
 
 
-localrules:
-    index,
-
-
-rule index:
-    input:
-        [
-            result("index/{experiment}/seed-{seed}".format(**run))
-            for run in runs(config["experiments"])
-            if run["experiment"] in TRAINED
-        ],
-
-
 rule gloss_index:
     input:
         **INVENTORY,
