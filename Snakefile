@@ -13,6 +13,7 @@ include: "rules/dgpt.smk"
 include: "rules/definitions.smk"
 include: "rules/embed.smk"
 include: "rules/train.smk"
+include: "rules/index.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
@@ -31,6 +32,7 @@ localrules:
     definitions,
     embeddings,
     models,
+    index,
     predictions,
     scores,
 
@@ -67,6 +69,11 @@ rule embeddings:
 rule models:
     input:
         trained_files("model.safetensors"),
+
+
+rule index:
+    input:
+        index_folders(),
 
 
 rule predictions:

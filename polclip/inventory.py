@@ -234,6 +234,10 @@ class Inventory:
             raise UserError(f"Unknown part of speech {pos!r}. Allowed: n noun, v verb, a adjective, r adverb.")
         return self._lemma_rows.get((lemma.lower().replace(" ", "_"), pos), [])
 
+    def lemmas(self) -> Iterable[tuple[str, str]]:
+        """Every lemma with its part of speech, in the order of the senses."""
+        return self._lemma_rows.keys()
+
     def has(self, sense_key: str) -> bool:
         return sense_key in self._sense_rows
 

@@ -3,6 +3,7 @@
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,8 +14,10 @@ LARGEST_PIXELS = 50_000_000
 LONGEST_FOR_WIDTH = 200  # scaled until its short side fits, a picture of one row of pixels would be of gigabytes
 
 
-def read_picture(path: str | Path) -> Image.Image | str:
+def read_picture(path: str | Path | BinaryIO) -> Image.Image | str:
     """A picture as RGB on white, turned as its camera noted, or the reason why it cannot be used.
+
+    path: a file, or an open one.
 
     Of an animated picture it is the first frame. Reasons: missing, cannot be read, cannot be decoded, too large (more
     than LARGEST_PIXELS), too thin (a side more than LONGEST_FOR_WIDTH times the other), and pixels of 32 bits.

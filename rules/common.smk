@@ -182,6 +182,22 @@ TEXT_WEIGHTS = archive(config["encoder"]["text_dataset"]) if PAIR else CLIP_ARCH
 IMAGE_WEIGHTS = archive(config["encoder"]["image_dataset"]) if PAIR else CLIP_ARCHIVE
 # Those of EncoderSettings.
 ENCODER_KEYS = ("kind", "clip_architecture", "clip_weights", "trainable_image_blocks", "grid")
+
+
+def described(dataset):
+    """An archive as `encoders.json` names it."""
+    entry = MANIFEST[dataset]
+    return {"dataset": dataset, "file": entry.file, "sha256": entry.sha256}
+
+
+# What is written beside every model: with it the model is used without the settings of its run.
+ENCODERS = {
+    **pick("encoder", *ENCODER_KEYS, "text_layers", "context_words"),
+    "query_forms": config["definitions"]["query_forms"],
+    "text": described(config["encoder"]["text_dataset"]) if PAIR else None,
+    "image": described(config["encoder"]["image_dataset"]) if PAIR else None,
+    "inventory": described(config["inventory"]["dataset"]) | pick("inventory", "synsets", "senses"),
+}
 # A pair's image encoder comes with classes that are synsets.
 CLASSES = archive(config["encoder"]["classes_dataset"]) if PAIR else []
 FEATURES = {
@@ -298,6 +314,14 @@ def runs(experiments):
 def trained_files(name):
     return [
         result("models/{experiment}/seed-{seed}/".format(**run) + name)
+        for run in runs(config["experiments"])
+        if run["experiment"] in TRAINED
+    ]
+
+
+def index_folders():
+    return [
+        result("index/{experiment}/seed-{seed}".format(**run))
         for run in runs(config["experiments"])
         if run["experiment"] in TRAINED
     ]

@@ -50,6 +50,7 @@ rule train:
     output:
         model=result("models/{experiment}/seed-{seed}/model.safetensors"),
         config=result("models/{experiment}/seed-{seed}/config.json"),
+        encoders=result("models/{experiment}/seed-{seed}/encoders.json"),
         metrics=result("models/{experiment}/seed-{seed}/metrics.jsonl"),
     log:
         result("logs/train/{experiment}.seed-{seed}.log"),
@@ -70,6 +71,7 @@ rule train:
         encoder=pick("encoder", *ENCODER_KEYS, "text_layers"),
         context_words=config["encoder"]["context_words"],
         forms=config["definitions"]["query_forms"],
+        encoders=ENCODERS,
         code=code_of("train"),
     script:
         "../workflow_scripts/train.py"
@@ -83,6 +85,7 @@ rule use_checkpoint:
     output:
         model=result("models/{experiment}/seed-{seed}/model.safetensors"),
         config=result("models/{experiment}/seed-{seed}/config.json"),
+        encoders=result("models/{experiment}/seed-{seed}/encoders.json"),
         metrics=result("models/{experiment}/seed-{seed}/metrics.jsonl"),
     log:
         result("logs/use_checkpoint/{experiment}.seed-{seed}.log"),
@@ -97,6 +100,7 @@ rule use_checkpoint:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
+        encoders=ENCODERS,
         code=code_of("use_checkpoint"),
     script:
         "../workflow_scripts/use_checkpoint.py"

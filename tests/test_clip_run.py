@@ -8,6 +8,7 @@ from test_tiny_run import rules_of, succeed
 from tiny_clip import SETTINGS, write_clip
 from tiny_project import make_mirror, make_project, planned, snakemake, write_yaml
 
+from polclip import Disambiguator
 from polclip.files import read_json, read_json_lines
 
 MODEL = {
@@ -57,6 +58,16 @@ def test_the_models_are_the_papers_with_the_settings_of_their_experiment(run):
     assert main["model"]["trainable_image_blocks"] == 1
     lines = list(read_json_lines(results / "models/main/seed-1/metrics.jsonl"))
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4] and lines[-1]["loss_sig"] > 0
+
+
+def test_each_model_tells_what_it_is_used_with_a_checkpoint_too(run):
+    _, results, _ = run
+    told = read_json(results / "models/main/seed-1/encoders.json")
+    assert told["kind"] == "clip" and told["preprocess"]["size"] in (32, [32, 32]) and told["text"] is None
+    assert told["inventory"]["sha256"] and told["query_forms"] == ["photo"]
+    assert read_json(results / "models/ready/seed-1/encoders.json") == told
+    used = Disambiguator.from_pretrained(results / "models/ready/seed-1", download=False)  # the run's inventory
+    assert len(used.senses("a bat", "bat").words[0].senses) == 2
 
 
 def test_a_checkpoint_scores_as_the_model_it_names(run):

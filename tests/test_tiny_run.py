@@ -31,6 +31,7 @@ from tiny_project import (
     write_yaml,
 )
 
+from polclip import Disambiguator
 from polclip.files import read_json, read_json_lines
 from polclip.records import Picture, Sense, TextualInstance, VisualInstance, read_records
 from polclip.reporting.corpus_statistics import CORPORA_COLUMNS
@@ -325,3 +326,18 @@ def test_a_text_tower_is_trained_on_words_in_windows_and_its_folder_scores_both_
     assert all((line["loss_sig"] > 0) == (line["step"] % 2 == 1) for line in lines if "loss_sig" in line)
     scores = read_json(project / "results/tiny/scores/tower/seed-1/wordnet_examples.json")
     assert next(row["n"] for row in scores["rows"] if row["subset"] == "all") > 0
+
+
+def test_a_model_of_the_run_is_used_with_its_index_and_answers_as_the_run_predicted(run):
+    made = rules_of(succeed(snakemake(run.project, "index")))
+    assert made == ["gloss_index", "index"] and rules_of(succeed(snakemake(run.project, "index"))) == []
+    archives = run.project / "resources" / "archives"
+    used = Disambiguator.from_pretrained(run.results / "models/main/seed-1", archives=archives, download=False)
+    assert len(used.index.synset_ids) == SENSES
+    instances = list(read_records(run.results / "corpora/wordnet_examples/test.parquet", TextualInstance))
+    answers = used.senses([x.text for x in instances], [x.target_span for x in instances], [x.pos for x in instances])
+    predictions = list(read_json_lines(run.results / "predictions/main/seed-1/wordnet_examples.jsonl"))
+    for answer, prediction in zip(answers, predictions, strict=True):
+        assert [sense.sense_key for sense in answer.words[0].senses] == prediction["candidates"]
+        scores = [sense.score for sense in answer.words[0].senses]
+        assert scores == pytest.approx(prediction["scores"], abs=2e-2)

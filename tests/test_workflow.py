@@ -212,7 +212,7 @@ def test_corpora_beside_the_papers_can_be_named(copy, tmp_path):
 
 
 def test_the_named_targets_exist(copy):
-    targets = "all datasets inventory corpora definitions embeddings models predictions scores report check_setup"
+    targets = "all datasets inventory corpora definitions embeddings models index predictions scores report check_setup"
     listed = run("snakemake", "--list", "--directory", copy, folder=copy)
     assert set(targets.split()) <= set((listed.stdout + listed.stderr).split())
 

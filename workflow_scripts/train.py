@@ -30,6 +30,7 @@ with rule_log(snakemake):
         "forms": params.forms,
         "model": params.model,
         "encoder": asdict(EncoderSettings.of(params.encoder, given.get("weights"))),
+        "encoders": params.encoders,
         "context_words": params.context_words,
         "towers": given.get("towers") or None,
         "text_weights": given.get("weights") or None,

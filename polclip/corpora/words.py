@@ -100,6 +100,11 @@ def tokenise(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
+def token_spans(text: str) -> list[tuple[int, int]]:
+    """The characters (start, end) of each token of `tokenise`, end exclusive."""
+    return [found.span() for found in _TOKEN.finditer(text)]
+
+
 @lru_cache(maxsize=100_000)
 def base_forms(word: str, pos: str) -> frozenset[str]:
     """Every base form that a word could be an inflection of, the word itself included; in lower case.

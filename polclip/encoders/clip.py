@@ -77,18 +77,47 @@ def _stored_bytes(tokens: int, width: int, embed: int) -> int:
     return 2 * (tokens * width + embed)
 
 
+def tokenizer_of(architecture: str, config: dict):
+    """The tokenizer of a CLIP: open_clip's own wherever that serves, which needs no file of the architecture."""
+    import open_clip
+    from open_clip.tokenizer import SimpleTokenizer
+
+    text = config["text_cfg"]
+    if not text.get("hf_tokenizer_name"):
+        return SimpleTokenizer(context_length=text.get("context_length", 77), **text.get("tokenizer_kwargs", {}))
+    try:
+        return open_clip.get_tokenizer(architecture)
+    except (OSError, ValueError) as error:
+        raise UserError(f"The tokenizer of the CLIP {architecture!r} could not be loaded ({error}).") from error
+
+
+def preprocessing(config: dict):
+    """How pictures are brought to the tower's form, from what open_clip keeps of it (`visual.preprocess_cfg`)."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(**config), is_train=False)
+
+
 class ClipTextEncoder:
-    """A CLIP's tokenizer, and its text tower as it comes: token ids, and the pretrained embedding of the whole text."""
+    """A CLIP's tokenizer, and its text tower as it comes: token ids, and the pretrained embedding of the whole text.
 
-    def __init__(self, model: torch.nn.Module, architecture: str, device: str = "cpu") -> None:
-        import open_clip
+    Args:
+        config: what the CLIP is built from; None: what open_clip builds the architecture from.
+    """
 
+    def __init__(
+        self, model: torch.nn.Module, architecture: str, device: str = "cpu", config: dict | None = None
+    ) -> None:
         self.text, self.device = model.text, device
-        self.tokenizer = open_clip.get_tokenizer(architecture)
+        self.tokenizer = tokenizer_of(architecture, config or clip_config(architecture))
+
+    def tokens(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each text its token ids [t] and their characters [t, 2]; the tower is not run."""
+        return [self._tokens_and_spans(text) for text in texts]
 
     @torch.inference_mode()
     def __call__(self, texts: list[str]) -> EncodedTexts:
-        encoded = [self._tokens_and_spans(text) for text in texts]
+        encoded = self.tokens(texts)
         tokens = [ids for ids, _ in encoded]
         longest = max(map(len, tokens))
         real = torch.arange(longest)[None] < torch.tensor([[len(ids)] for ids in tokens])

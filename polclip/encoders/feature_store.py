@@ -1,4 +1,4 @@
-"""Features on disk: memory-mapped 16-bit arrays, a folder a shard, rows found by id.
+"""Features on disk (or in memory): memory-mapped 16-bit arrays, a folder a shard, rows found by id.
 
 A shard folder holds `index.parquet` (id, first row of its states, number of states), `states.npy`
 [rows, width] (or [rows] token ids, of a text tower that is trained), `pooled.npy` [items, width] and, where the
@@ -60,16 +60,8 @@ class ShardWriter:
         """
         self.ids += list(ids)
         self.lengths += [len(state) for state in states]
-        # One array of items of one length is joined without a copy.
-        whole = isinstance(states, np.ndarray) and states.ndim == 3
-        joined = states.reshape(-1, states.shape[-1]) if whole else np.concatenate(states)
-        self._append("states", joined.astype(np.int32 if joined.ndim == 1 else np.float16, copy=False))
-        self._append("pooled", pooled.astype(np.float16))
-        for name in ("spans", "tokens"):
-            if (of_items := optional.get(name)) is not None:
-                self._append(name, np.concatenate(list(of_items)).astype(np.int32))
-        if (probabilities := optional.get("class_probabilities")) is not None:
-            self._append("class_probabilities", np.asarray(probabilities, dtype=np.float16))
+        for name, array in as_stored(states, pooled, **optional).items():
+            self._append(name, array)
 
     def _append(self, name: str, array: np.ndarray) -> None:
         if name not in self.arrays:
@@ -83,6 +75,23 @@ class ShardWriter:
         starts = np.cumsum([0, *self.lengths])[:-1]
         index = pd.DataFrame({"id": self.ids, "start": starts, "length": self.lengths})
         index.to_parquet(self.folder / "index.parquet", index=False)
+
+
+def as_stored(states: Sequence[np.ndarray], pooled: np.ndarray, **optional: object) -> dict[str, np.ndarray]:
+    """The arrays of a batch by name, of the types that are kept; the arguments are those of `ShardWriter.add`."""
+    # One array of items of one length is joined without a copy.
+    whole = isinstance(states, np.ndarray) and states.ndim == 3
+    joined = states.reshape(-1, states.shape[-1]) if whole else np.concatenate(states)
+    arrays = {
+        "states": joined.astype(np.int32 if joined.ndim == 1 else np.float16, copy=False),
+        "pooled": pooled.astype(np.float16),
+    }
+    for name in ("spans", "tokens"):
+        if (of_items := optional.get(name)) is not None:
+            arrays[name] = np.concatenate(list(of_items)).astype(np.int32)
+    if (probabilities := optional.get("class_probabilities")) is not None:
+        arrays["class_probabilities"] = np.asarray(probabilities, dtype=np.float16)
+    return arrays
 
 
 class _GrowingArray:
@@ -123,6 +132,19 @@ class FeatureStore:
                 zip(index["id"], index["start"], index["length"], strict=True)
             ):
                 self.place[item_id] = (shard, item, start, length)
+
+    @classmethod
+    def of(
+        cls, ids: Sequence[str], states: Sequence[np.ndarray], pooled: np.ndarray, **optional: object
+    ) -> "FeatureStore":
+        """A store in memory of what an encoder gave, rounded as on disk; arguments as in `ShardWriter.add`."""
+        store = cls([])
+        store.shards.append(as_stored(states, pooled, **optional))
+        lengths = [len(state) for state in states]
+        starts = np.cumsum([0, *lengths])[:-1].tolist()
+        for item, (item_id, start, length) in enumerate(zip(ids, starts, lengths, strict=True)):
+            store.place[item_id] = (0, item, start, length)
+        return store
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self.place

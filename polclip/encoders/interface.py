@@ -27,6 +27,9 @@ class EncodedImages(NamedTuple):
 class TextEncoder(Protocol):
     def __call__(self, texts: list[str]) -> EncodedTexts: ...
 
+    def tokens(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each text its token ids [t] and their characters [t, 2], as above; the tower itself is not run."""
+
 
 class ImageEncoder(Protocol):
     bytes_per_picture: int  # what is stored of one

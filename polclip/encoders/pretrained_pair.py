@@ -63,6 +63,12 @@ class HuggingFaceTextEncoder:
             tokens=[row[mask] for row, mask in zip(ids, real, strict=True)],
         )
 
+    def tokens(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each text its token ids [t] and their characters [t, 2]; the tower is not run."""
+        batch = self.tokenizer(texts, truncation=True, max_length=self.longest, return_offsets_mapping=True)
+        pairs = zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+        return [(np.array(ids, np.int32), np.array(spans, np.int32)) for ids, spans in pairs]
+
 
 def fold_batch_norms(model: nn.Module) -> None:
     """Fold each batch norm of a timm network into the convolution before it; its activation stays in its place.

@@ -116,7 +116,7 @@ class PairPolCLIP(PolCLIP):
             self.context = ContextTower(text_transformer, text_layers, settings.trainable_text_blocks)
             self._refuse_contradictions()
         self.sense_vectors = None
-        if settings.sense_dropout is not None:
+        if settings.sense_dropout is not None and senses:  # trained on pictures alone there are none
             self.sense_vectors = SenseVectors(towers.embed, senses, settings.sense_dropout)
         width, dropout = settings.width, settings.dropout
         if settings.sig or settings.isg:

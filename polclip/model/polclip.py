@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polclip.errors import UserError
-from polclip.files import complete_or_absent
+from polclip.files import complete_or_absent, read_json, write_json
 from polclip.model.losses import contrastive_loss, four_losses
 from polclip.model.parallel import gather
 from polclip.model.representations import Batch, Chunks, Losses, Represented, joined
@@ -34,6 +34,7 @@ class PolCLIP(nn.Module, ModelHubMixin):
     several_positives = "mean"
     wants_captions = False
     reads_tokens = False  # whether words in context are read as token ids, for a text tower that is trained
+    encoders: dict | None = None  # what encoders.json says: which towers and inventory the model is used with
 
     @property
     def device(self) -> torch.device:
@@ -101,13 +102,15 @@ class PolCLIP(nn.Module, ModelHubMixin):
         self.write(save_directory)
 
     def write(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and `config.json`, each complete or absent."""
+        """Write `model.safetensors`, `config.json` and, where it is known, `encoders.json`, each complete or absent."""
         weights = {name: t.contiguous() for name, t in self.own_state().items()}
         with complete_or_absent(Path(folder) / "model.safetensors") as temporary:
             save_file(weights, temporary)
             temporary.chmod(0o644)  # safetensors makes files that only their owner can read
         with complete_or_absent(Path(folder) / "config.json") as temporary:
             temporary.write_text(json.dumps(self.description(), indent=2) + "\n", encoding="utf-8")
+        if self.encoders is not None:
+            write_json(Path(folder) / "encoders.json", self.encoders)
 
     @classmethod
     def from_pretrained(cls, folder_or_repository: str | Path, **hub) -> "PolCLIP":
@@ -150,6 +153,8 @@ def read_model(folder: str | Path) -> PolCLIP:
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         weights = load_file(Path(folder) / "model.safetensors")
         model = _kind(config["kind"]).from_description(config)
+        beside = Path(folder) / "encoders.json"
+        model.encoders = read_json(beside) if beside.exists() else None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
             f"{folder} is not a PolCLIP model: config.json and model.safetensors are expected ({error!r})."

@@ -32,7 +32,7 @@ from polclip.training.preemption import EXIT_CODE, when_told_to_stop
 from polclip.training.schedule import PlannedStep, Stream, parameter_groups, plan_epoch, rate
 from polclip.training.sense_table import SenseTable
 from polclip.training.settings import TrainingSettings
-from polclip.training.start import starting_model
+from polclip.training.start import preprocessing_of, starting_model
 from polclip.training.state import MetricsLog, SavedState
 
 
@@ -71,6 +71,7 @@ def train(
     seed: int,
     device: str,
     resume: str | Path,
+    encoders: dict | None = None,
 ) -> None:
     """Train one model and write `model.safetensors`, `config.json` and `metrics.jsonl` into `folder`.
 
@@ -88,12 +89,14 @@ def train(
         model, encoder, towers, text_weights: what `starting_model` makes the model of.
         device: cpu or cuda; under torchrun each process takes its own GPU.
         resume: folder of the state that a killed training goes on from; deleted at the end.
+        encoders: what is written beside the model as `encoders.json`, see `polclip.encoders.described`.
     """
     torch.manual_seed(seed)
     textual, visual = "textual" in settings.tasks, "visual" in settings.tasks
     tokens = texts.holds_tokens or model["trainable_text_blocks"] > 0
     read = TextualCorpus.read(textual_train, inventory, texts, {}, context_words, tokens) if textual else None
     polclip = starting_model(model, encoder, towers, pictures, text_weights, read.gold_synsets() if read else [])
+    polclip.encoders = encoders and {**encoders, "preprocess": preprocessing_of(polclip)}
     dev = [read_queries([path], definitions, forms) for path in visual_dev] if visual else []
     corpora = Corpora(
         inventory,

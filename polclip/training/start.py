@@ -60,6 +60,11 @@ def starting_model(
     return ClipPolCLIP(clip, own, clip_config(settings.clip_architecture), tokens)
 
 
+def preprocessing_of(model: PolCLIP) -> dict | None:
+    """How pictures are brought to the form that a CLIP's image tower reads, as open_clip has it; None of a pair."""
+    return model.clip.visual.preprocess_cfg if hasattr(model, "clip") else None
+
+
 def _text_tower(encoder: Mapping, text_weights: str | Path) -> nn.Module:
     with TemporaryDirectory() as unpacked:
         return text_encoder(EncoderSettings(**encoder), text_weights, Path(unpacked, "encoder"), "cpu").model

@@ -1,26 +1,17 @@
-"""The command `polclip`."""
+"""`polclip score`: prediction files of any system, scored as the official scorers do."""
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from polclip.cli.common import one_sentence
 from polclip.errors import UserError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # brackets in the help are meant as such
-    help="Word sense disambiguation with text and pictures, after PolCLIP.",
-)
 score = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Score prediction files as the official scorers do."
 )
-app.add_typer(score, name="score")
 
 Gold = Annotated[Path, typer.Argument(metavar="GOLD", help="Gold file (visual: or folder, a file a language).")]
 Predictions = Annotated[list[Path], typer.Argument(metavar="PRED", help="Prediction files (visual: or folders).")]
@@ -56,16 +47,6 @@ Compare = Annotated[
 ]
 
 
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """End with exit code 2 and the message alone when the user can mend what went wrong."""
-    try:
-        yield
-    except UserError as error:
-        typer.echo(f"polclip: {error}", err=True)
-        raise typer.Exit(2) from error
-
-
 @score.command()
 def textual(
     gold: Gold,
@@ -92,7 +73,7 @@ def textual(
     """
     from polclip.evaluation.score_files import read_training_files, score_textual_file
 
-    with _one_sentence():
+    with one_sentence():
         training = read_training_files(train) if train else None
         results = [score_textual_file(gold, path, training, first_sense, corrected) for path in predictions]
         _print_scores("textual", results, gold, predictions, as_json, compare)
@@ -110,7 +91,7 @@ def visual(gold: Gold, predictions: Predictions, as_json: AsJson = False, compar
     """
     from polclip.evaluation.score_files import score_visual_file
 
-    with _one_sentence():
+    with one_sentence():
         results = [score_visual_file(gold, path) for path in predictions]
         _print_scores("visual", results, gold, predictions, as_json, compare)
 
@@ -131,7 +112,3 @@ def _print_scores(
             typer.echo(json.dumps(result, ensure_ascii=False))
     else:
         typer.echo(as_table(results) + (f"\n\n{comparison_table(results)}" if compare else ""))
-
-
-if __name__ == "__main__":
-    sys.exit(app())

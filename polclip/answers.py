@@ -1,0 +1,122 @@
+"""What `Disambiguator` answers: frozen records. Where there is no answer, `reason` says why, and nothing is raised."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why there is no answer, or less than was asked for."""
+
+    NO_TEXT = "the text is empty"
+    TEXT_TOO_LONG = "the text is too long"
+    NO_WORDS = "no word of the text is in WordNet"
+    TARGET_NOT_FOUND = "the target does not stand in the text"
+    UNKNOWN_LEMMA = "the word is not in WordNet"
+    UNKNOWN_POS = "the part of speech is none of n v a r"
+    NOT_READ = "the model's text tower does not read this word"
+    UNKNOWN_SENSE = "there is no such sense key in WordNet"
+    NO_PICTURES = "there is no picture"
+    NONE_READABLE = "none of the pictures can be read"
+    NO_SIG = "the model was trained without SIG and imagines nothing"
+    NO_ISG = "the model was trained without ISG and describes nothing"
+    NO_INDEX = "the glosses of this model are not indexed"
+    BAD_RECORD = "the line is no text in UTF-8, or no JSON object with one"
+    # Of pictures, as `polclip.pictures.read_picture` says them.
+    MISSING = "missing"
+    CANNOT_BE_READ = "cannot be read"
+    CANNOT_BE_DECODED = "cannot be decoded"
+    TOO_LARGE = "too large"
+    TOO_THIN = "too thin"
+    PIXELS_OF_32_BITS = "pixels of 32 bits"
+
+
+@dataclass(frozen=True)
+class RankedSense:
+    """A sense with its score, e_w . (g + m_g) / temperature, or the cosine / temperature where the model learned of
+    each sense, and its probability, the softmax of the scores over the candidates.
+
+    The probability weighs the candidates of one word against each other. How often a model is right where it says 90 %,
+    the report of its run draws.
+    """
+
+    sense_key: str  # bat%1:05:00::
+    synset_id: str  # 02139199-n
+    lemma: str
+    pos: str  # n v a r
+    gloss: str
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class WordSenses:
+    """A word of a text with its candidate senses, best first."""
+
+    target: str  # as it stands in the text
+    start: int  # characters of the text; -1 where the target does not stand there
+    end: int  # one past the last
+    senses: tuple[RankedSense, ...] = ()
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True)
+class TextSenses:
+    """A text with its words in their order; with a target, that one alone."""
+
+    text: str
+    words: tuple[WordSenses, ...] = ()
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True)
+class RankedImage:
+    """A picture with its score, a sum of two cosines or one, and its softmax over those that were read."""
+
+    image: str  # its path, or its place for an open file: "picture 3"
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """A picture that cannot be used, and why."""
+
+    image: str
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class RankedImages:
+    """Pictures, best first: of a phrase (`rank_images`) or of a sense key (`imagine`)."""
+
+    query: str
+    images: tuple[RankedImage, ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True)
+class DescribedGloss:
+    """A gloss with its cosine to the implicit gloss of a picture."""
+
+    synset_id: str
+    lemmas: tuple[str, ...]
+    gloss: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Description:
+    """The glosses nearest to what a picture says, best first."""
+
+    image: str
+    glosses: tuple[DescribedGloss, ...] = ()
+    reason: Reason | None = None
+
+
+Answer = TextSenses | RankedImages | Description
+
+
+def as_plain(answer: Answer) -> dict:
+    """An answer as JSON writes it."""
+    return asdict(answer)

