@@ -32,7 +32,6 @@ localrules:
     definitions,
     embeddings,
     models,
-    index,
     predictions,
     scores,
 
@@ -69,11 +68,6 @@ rule embeddings:
 rule models:
     input:
         trained_files("model.safetensors"),
-
-
-rule index:
-    input:
-        index_folders(),
 
 
 rule predictions:

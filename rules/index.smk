@@ -1,6 +1,15 @@
 # Every gloss of the inventory through a trained model, once: for those who use the model.
 
 
+localrules:
+    index,
+
+
+rule index:
+    input:
+        index_folders(),
+
+
 rule gloss_index:
     input:
         **INVENTORY,

@@ -245,7 +245,9 @@ def test_lint_and_format_are_clean(copy):
 
 def test_a_rule_has_a_script_of_its_name_and_the_script_is_thin():
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
-    rules = dict(re.findall(r'^rule (\w+):.*?workflow_scripts/(\w+)\.py"$', text, re.MULTILINE | re.DOTALL))
+    rules = dict(
+        re.findall(r'^rule (\w+):(?:(?!^rule ).)*?workflow_scripts/(\w+)\.py"$', text, re.MULTILINE | re.DOTALL)
+    )
     scripts = {path.stem: path for path in (ROOT / "workflow_scripts").glob("*.py")}
     assert set(rules) == set(rules.values()) == set(scripts)
     for path in scripts.values():

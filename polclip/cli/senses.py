@@ -56,8 +56,9 @@ def senses(
     {"text", "words": [{"target", "start", "end", "senses": [...], "reason"}], "reason"}
     of senses: {"sense_key", "synset_id", "lemma", "pos", "gloss", "score", "probability"}
 
-    `probability` is the softmax of the scores over a word's candidates. `reason` says why there is no answer, and is null where there is one. Exit code 0: something was answered; 1: nothing was;
-    2: the call is wrong or something is missing.
+    `probability` is the softmax of the scores over a word's candidates. `reason` says why there is no answer, and is
+    null where there is one. Exit code 0: something was answered; 1: nothing was; 2: the call is wrong or something is
+    missing.
 
     \b
     Examples:
