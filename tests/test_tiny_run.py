@@ -323,7 +323,7 @@ def test_a_text_tower_is_trained_on_words_in_windows_and_its_folder_scores_both_
     assert model["text_transformer"]["hidden_size"] == 16 and model["model"]["trainable_text_blocks"] == 1
     assert model["senses"] and "_name_or_path" not in model["text_transformer"]
     lines = list(read_json_lines(project / "results/tiny/models/tower/seed-1/metrics.jsonl"))
-    assert all((line["loss_sig"] > 0) == (line["step"] % 2 == 1) for line in lines if "loss_sig" in line)
+    assert {line["loss_sig"] > 0 for line in lines if "loss_sig" in line} == {True, False}  # with pictures, and without
     scores = read_json(project / "results/tiny/scores/tower/seed-1/wordnet_examples.json")
     assert next(row["n"] for row in scores["rows"] if row["subset"] == "all") > 0
 
