@@ -26,8 +26,9 @@ On two otherwise idle cores of an AMD EPYC without AVX-512:
 Later runs gave 257.1 s against 28.9 s (8.9; 9.7 of the fastest) and 274.4 s against 29.4 s (9.3; 10.0). Arithmetic
 keeps the ratio there: torch counts 29.9e12 operations in the naive step and 3.24e12 in the stored one, 9.2 to 1. Most
 of what is left are ISG and fusion on 80 pictures at 77 positions, forward and backward, which both ways compute alike.
-With `--form released`, the public code's choices (captions of all glosses, fusion that keeps position 0 alone, two blocks
-reused), 248.3 s against 15.5 s (16.0), where torch counts 29.5e12 operations against 1.79e12.
+With `--form released`, the public code's choices (captions of all glosses, fusion that keeps position 0 alone, two
+blocks reused), 248.3 s against 15.6 s (16.0; 15.4 in CPU seconds), 12,127 and 8,126 MB; torch counts 29.5e12 operations
+against 1.79e12.
 The loss was the same with states in 32 bit, and 3.4e-5 away with 16 bit. On a busy machine the wall clock says little
 (6.4 once); there the ratio of CPU seconds is steadier, though not free of it.
 With a GPU, `--device cuda --warm-up 3 --naive-warm-up 3 --repeat 10 --naive-repeat 5`: on one H100 0.895 s against
