@@ -19,13 +19,13 @@ def of_two(name, probability, right):
 
 
 def test_ranges_hold_the_means_of_what_falls_into_them():
-    made = [of_two(str(k), 0.92, k < 3) for k in range(4)] + [of_two(f"low{k}", 0.61, k == 0) for k in range(2)]
+    made = [of_two(str(k), 0.92, k < 3) for k in range(4)] + [of_two(f"low{k}", 0.61, True) for k in range(2)]
     gold = {name: ids for _, one in made for name, ids in one.items()}
     found = calibration([prediction for prediction, _ in made], gold)
     assert found.count.tolist() == [2, 4]
     np.testing.assert_allclose(found.confidence, [0.61, 0.92])
-    np.testing.assert_allclose(found.accuracy, [0.5, 0.75])
-    assert found.error == pytest.approx((2 * 0.11 + 4 * 0.17) / 6)
+    np.testing.assert_allclose(found.accuracy, [1.0, 0.75])
+    assert found.error == pytest.approx((2 * 0.39 + 4 * 0.17) / 6)
 
 
 def test_what_could_not_be_wrong_or_right_is_left_out():
