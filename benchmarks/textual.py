@@ -60,8 +60,8 @@ def peak_mb() -> float:
 def training(args: argparse.Namespace) -> dict:
     """Instances a second in whole steps: reading, forward, backward, AdamW."""
     model, corpus, inventory = opened(args, "semcor/train")
-    table = SenseTable(model.train(), corpus, inventory)
-    table.glosses.normal_()  # how the vectors came about changes no time
+    table = SenseTable(corpus.texts, inventory, corpus.synsets)
+    table.refresh(model.train())
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6, fused=True)
     rng = np.random.default_rng(0)
     how = {"pictures_per_sense": 1, "own_candidates": False, "captions": False, "rng": rng}
@@ -94,7 +94,7 @@ def scoring(args: argparse.Namespace) -> dict:
     read = time.perf_counter()
     rank_words(model, corpus, inventory)
     cold = time.perf_counter()
-    table = SenseTable(model, corpus, inventory)
+    table = SenseTable(corpus.texts, inventory, corpus.synsets)
     table.refresh(model)
     indexed = time.perf_counter()
     rank_words(model, corpus, inventory, table=table)

@@ -150,8 +150,27 @@ def _contradictions_of(config: dict, block: str, experiment: str, settings: dict
                 f"{place}: fusion attends to what SIG and ISG generate; with model.fusion: true, "
                 "model.sig and model.isg have to be true as well."
             )
+        yield from _wrong_start(config, place, experiment, settings)
     if block == "ablations" and experiment in config["experiments"]:
         yield f"{place}: the name is among the experiments too; each needs a name of its own."
+
+
+def _wrong_start(config: dict, place: str, experiment: str, settings: dict) -> Iterator[str]:
+    """A training may start from an experiment that has a model without waiting for this one."""
+    known = all_experiments(config)
+    passed = [experiment]
+    while start := {**config["training"], **settings.get("training", {})}["start_from"]:
+        models = [name for name, own in known.items() if "baseline" not in own and name not in passed]
+        if start not in models:
+            yield (
+                f"{place}.training.start_from: {start!r} is no experiment with a model that can be there before"
+                f"{_close(start, models)}; allowed: {', '.join(models) or 'none'} | null."
+            )
+            return
+        passed.append(start)
+        settings = known[start]
+        if "checkpoint" in settings:
+            return
 
 
 def _wrong_weights(encoder: dict, datasets: Collection[str]) -> Iterator[str]:

@@ -349,6 +349,12 @@ def read_by_baseline(wildcards):
     return FEATURES | definitions_of("test")(wildcards) if baseline == "zero_shot" else {}
 
 
+def start_of(wildcards):
+    """The model that a training starts from, where it names an experiment."""
+    other = settings.experiment_block(config, wildcards.experiment, "training")["start_from"]
+    return result(f"models/{other}/seed-{wildcards.seed}/model.safetensors") if other else []
+
+
 def block_of(block):
     """The block of the experiment that a job is about, for params."""
     return lambda wildcards: settings.experiment_block(config, wildcards.experiment, block)

@@ -47,6 +47,7 @@ rule train:
         **INVENTORY,
         towers=result("towers/seed-{seed}") if PAIR else [],
         weights=TEXT_WEIGHTS,
+        start=start_of,
     output:
         model=result("models/{experiment}/seed-{seed}/model.safetensors"),
         config=result("models/{experiment}/seed-{seed}/config.json"),

@@ -66,24 +66,29 @@ def test_a_document_is_what_stands_before_the_sentence():
 
 def test_sense_vectors_start_as_the_glosses_and_offsets_are_those_of_their_synsets():
     senses = SenseVectors(4, ["b", "a"], 0.5).eval()
-    glosses = torch.randn(3, 4)
-    torch.testing.assert_close(senses(glosses, ["a", "c", "b"]), unit(glosses))
+    glosses, states = torch.randn(2, 3, 4)
+    plain = unit(unit(glosses) + unit(states))
+    torch.testing.assert_close(senses(glosses, states, ["a", "c", "b"]), plain)
     with torch.no_grad():
         senses.offsets.copy_(torch.tensor([[9.0, 0, 0, 0], [0, 9.0, 0, 0]]))
-    moved = senses(glosses, ["a", "c", "b"])
+    moved = senses(glosses, states, ["a", "c", "b"])
     assert moved[0].argmax() == 1 and moved[2].argmax() == 0
-    torch.testing.assert_close(moved[1], unit(glosses[1:2])[0])
+    torch.testing.assert_close(moved[1], plain[1])
 
 
-def test_offsets_are_left_out_at_random_in_training_alone():
+def test_offsets_are_left_out_at_random_in_training_alone_and_the_others_count_for_them():
     senses = SenseVectors(4, ["a"], 0.3).train()
+    offset = torch.tensor([3.0, 1.0, 2.0, 0.0])
     with torch.no_grad():
-        senses.offsets.fill_(5.0)
+        senses.offsets.copy_(offset)
     torch.manual_seed(0)
-    plain = unit(torch.ones(2000, 4) * torch.tensor([1.0, -1, 1, -1]))
-    left_out = (senses(plain, ["a"] * 2000) - plain).abs().max(1).values < 1e-6
+    gloss = torch.tensor([1.0, -1, 1, -1]).expand(2000, 4)
+    plain = 2 * unit(gloss)
+    found = senses(gloss, gloss, ["a"] * 2000)
+    left_out = (found - unit(plain)).abs().max(1).values < 1e-6
     assert 0.25 < left_out.float().mean() < 0.35
-    assert not ((senses.eval()(plain, ["a"] * 2000) - plain).abs().max(1).values < 1e-6).any()
+    torch.testing.assert_close(found[~left_out], unit(plain + offset / 0.7)[~left_out])
+    torch.testing.assert_close(senses.eval()(gloss, gloss, ["a"] * 2000), unit(plain + offset))
 
 
 # --- the table
@@ -134,7 +139,7 @@ def corpus(world):
 
 def test_a_word_is_compared_with_the_vectors_of_its_own_candidates(world, corpus):
     model = trained_model(corpus.gold_synsets())
-    table = SenseTable(model, corpus, world.inventory)
+    table = SenseTable(world.texts, world.inventory, corpus.synsets)
     table.refresh(model)
     rows = [0, 30, 5]
     how = {"pictures_per_sense": 1, "own_candidates": False, "captions": False, "rng": np.random.default_rng(0)}
@@ -144,7 +149,7 @@ def test_a_word_is_compared_with_the_vectors_of_its_own_candidates(world, corpus
     expected = []
     for k in rows:
         ids = [corpus.synsets[s] for s in corpus.candidates[k]]
-        glosses = represent_glosses(model, world.texts, gloss_ids(world.inventory, ids)).matched
+        glosses = represent_glosses(model, world.texts, gloss_ids(world.inventory, ids)).vectors
         word = model.word_in_context(*corpus.words([k], "cpu"))
         gold = torch.from_numpy(corpus.gold[k])[None]
         expected.append(contrastive_loss(word @ model.senses(glosses, ids).T, gold, model.scale))
@@ -153,7 +158,7 @@ def test_a_word_is_compared_with_the_vectors_of_its_own_candidates(world, corpus
     # The prediction ranks by the same vectors.
     ranking = rank_words(model, corpus, world.inventory, np.array([30]))[0]
     by_hand = (word := model.word_in_context(*corpus.words([30], "cpu"))) @ model.senses(
-        table.glosses[corpus.candidates[30]], [corpus.synsets[s] for s in corpus.candidates[30]]
+        table.of([corpus.synsets[s] for s in corpus.candidates[30]]), [corpus.synsets[s] for s in corpus.candidates[30]]
     ).T
     assert word.shape[1] == 16
     assert ranking.candidates[0] == corpus.instances[30].candidates[int(by_hand.argmax())]
@@ -162,21 +167,23 @@ def test_a_word_is_compared_with_the_vectors_of_its_own_candidates(world, corpus
 def test_a_word_with_one_candidate_teaches_nothing(world, corpus):
     model = trained_model(corpus.gold_synsets())
     lonely = replace(corpus, candidates=[c[:1] for c in corpus.candidates], gold=[np.array([True])] * len(corpus))
-    rows = SenseTable(model, lonely, world.inventory).rows([0, 1], "cpu")
+    table = SenseTable(world.texts, world.inventory, lonely.synsets)
+    table.refresh(model)
+    rows = table.rows(lonely, [0, 1], "cpu")
     assert not rows.gold.any() and rows.candidates.sum(1).tolist() == [1, 1]
 
 
 def test_the_table_is_as_old_as_its_last_refresh(world, corpus):
     model = trained_model(corpus.gold_synsets()).train()
-    table = SenseTable(model, corpus, world.inventory)
+    table = SenseTable(world.texts, world.inventory, corpus.synsets)
     table.refresh(model)
     assert model.training
-    before = table.glosses.clone()
+    before = table.glosses.matched.clone()
     with torch.no_grad():
         model.heads.text.mlp[-1].weight.add_(1.0)
-    assert torch.equal(table.glosses, before)
+    assert torch.equal(table.glosses.matched, before)
     table.refresh(model)
-    assert not torch.allclose(table.glosses, before)
+    assert not torch.allclose(table.glosses.matched, before)
 
 
 def test_a_text_with_several_words_runs_once_and_each_word_has_its_own_vector(world, corpus):
@@ -240,6 +247,32 @@ def test_words_are_learned_through_the_trained_tower_and_the_model_comes_back_fr
     ranking = rank_words(model, dev, world.inventory)
     right = np.mean([p.candidates[0] in x.gold for p, x in zip(ranking, dev.instances, strict=True)])
     assert 100 * right == pytest.approx(max(looks))
+
+
+def test_a_training_goes_on_from_the_model_of_another(call, tmp_path, world):
+    still = {"trainable_text_blocks": 0, "sig": False, "isg": False, "fusion": False}
+    run(into(call, tmp_path / "still", still, max_steps=None, epochs=6, learning_rate=0.02))
+    first = PolCLIP.from_pretrained(tmp_path / "still/model")
+    run(into(call, tmp_path / "on", max_steps=1, learning_rate=1e-9) | {"start": str(tmp_path / "still/model")})
+    model = PolCLIP.from_pretrained(tmp_path / "on/model")
+    for name, tensor in first.own_state().items():
+        torch.testing.assert_close(model.own_state()[name], tensor, atol=2e-3, rtol=0)
+    assert model.sense_vectors.offsets.abs().max() > 0.01 and model.context is not None and model.settings.sig
+    # The other way, the parts that the first has stay its own.
+    back = into(call, tmp_path / "back", still, max_steps=1, learning_rate=1e-9)
+    run(back | {"start": str(tmp_path / "on/model")})
+    assert "context" not in " ".join(PolCLIP.from_pretrained(tmp_path / "back/model").own_state())
+
+
+def test_a_model_of_other_sizes_or_senses_is_no_start(call, tmp_path):
+    run(into(call, tmp_path / "first", max_steps=1))
+    model = PolCLIP.from_pretrained(tmp_path / "first/model")
+    with pytest.raises(UserError, match=r"start_from: the model in .* does not fit"):
+        run(into(call, tmp_path / "wide", {"width": 32}, max_steps=1) | {"start": str(tmp_path / "first/model")})
+    model.sense_vectors.senses.reverse()
+    model.write(tmp_path / "first/model")
+    with pytest.raises(UserError, match="the senses it learned of"):
+        run(into(call, tmp_path / "other", max_steps=1) | {"start": str(tmp_path / "first/model")})
 
 
 @pytest.mark.parametrize("at", [4, 7, 9])

@@ -113,6 +113,33 @@ def test_contradictions_are_refused(paper):
     assert "ablations.main: the name is among the experiments too" in message
 
 
+@pytest.mark.parametrize(
+    ("start", "refused"),
+    [
+        ({"tower": "frozn"}, "experiments.tower.training.start_from: 'frozn' is no experiment"),
+        ({"tower": "tower"}, "experiments.tower.training.start_from: 'tower' is no experiment"),
+        ({"tower": "first_sense"}, "experiments.tower.training.start_from: 'first_sense' is no experiment"),
+        ({"tower": "frozen", "frozen": "tower"}, "experiments.frozen.training.start_from: 'frozen' is no experiment"),
+        ({"tower": "frozen", "frozen": "main"}, None),
+        ({"tower": "ready"}, None),
+    ],
+)
+def test_a_training_starts_from_an_experiment_that_can_be_there_before(paper, start, refused):
+    experiments = {
+        "frozen": {},
+        "tower": {},
+        "first_sense": {"baseline": "first_sense"},
+        "ready": {"checkpoint": "models/mine"},
+    }
+    for name, other in start.items():
+        experiments[name] = {"training": {"start_from": other}}
+    overlay = laid_over(paper, {"experiments": experiments})
+    if refused is None:
+        settings.check(overlay)
+    else:
+        assert refused in (message := complaint(overlay)) and "allowed: " in message
+
+
 def test_paid_definitions_that_no_text_carries_are_refused(paper):
     listed = {"query_forms": ["listed"]}
     message = complaint(laid_over(paper, {"definitions": listed}))

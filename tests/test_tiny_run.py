@@ -313,12 +313,18 @@ def test_without_a_key_only_definitions_by_openai_fail(run, tmp_path):
 def test_a_text_tower_is_trained_on_words_in_windows_and_its_folder_scores_both_tasks(run, tmp_path):
     project = shutil.copytree(run.project, tmp_path / "project")
     own = {"trainable_text_blocks": 1, "word_states": "target", "sense_dropout": 0.5}
-    tower = {"model": own, "training": {"sense_table": True, "pictures_every": 2, "max_steps": None}}
-    write_yaml(project / "tower.yaml", {"encoder": {"context_words": 20}, "experiments": {"tower": tower}})
+    table = {"sense_table": True, "pictures_every": 2, "max_steps": None}
+    experiments = {
+        "still": {"model": {**own, "trainable_text_blocks": 0}, "training": table},
+        "tower": {"model": own, "training": {**table, "start_from": "still"}},
+    }
+    write_yaml(project / "tower.yaml", {"encoder": {"context_words": 20}, "experiments": experiments})
     target = "results/tiny/scores/tower/seed-1/hard.json"
     said = succeed(snakemake(project, target, presets=("tiny.yaml", "tower.yaml")))
     # The windows are other texts; the pictures stay as they are.
-    assert set(rules_of(said)) == {"collect_texts", "embed_texts", "align_towers", "train", "predict", "score"}
+    made = rules_of(said)
+    assert set(made) == {"collect_texts", "embed_texts", "align_towers", "train", "predict", "score"}
+    assert made.count("train") == 2
     model = read_json(project / "results/tiny/models/tower/seed-1/config.json")
     assert model["text_transformer"]["hidden_size"] == 16 and model["model"]["trainable_text_blocks"] == 1
     assert model["senses"] and "_name_or_path" not in model["text_transformer"]

@@ -208,7 +208,7 @@ def test_dropout_is_on_in_training_and_off_on_dev(world, towers, tmp_path, monke
 def test_dev_sets_are_looked_at_in_part_evenly_spread(world, towers, tmp_path, monkeypatch):
     seen = {}
 
-    def noted(_, corpora, settings):
+    def noted(_, corpora, settings, table):
         rows = loop._some(range(len(corpora.textual_dev[0])), settings.dev_instances)
         seen["words"] = [corpora.textual_dev[0].instances[k].instance_id for k in rows]
         seen["queries"] = [query.instance_id for query, _ in corpora.visual_dev]

@@ -68,6 +68,7 @@ TRAINING = TrainingSettings(
     dev_every=4,
     dev_instances=50,
     patience=None,
+    start_from=None,
     save_minutes=60.0,
     tensorboard=False,
 )

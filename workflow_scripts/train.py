@@ -34,6 +34,7 @@ with rule_log(snakemake):
         "context_words": params.context_words,
         "towers": given.get("towers") or None,
         "text_weights": given.get("weights") or None,
+        "start": str(Path(given.start).parent) if given.get("start") else None,
         "training": params.training,
         "seed": int(snakemake.wildcards.seed),
         "device": choose_device(snakemake.config["machine"]["device"], snakemake.threads),
@@ -41,6 +42,7 @@ with rule_log(snakemake):
     # Named by all that decides the course of the training: settings, code, and what the files hold.
     read = [name for key in FILES for name in arguments[key]] + list(arguments["definitions"].values())
     read += [f"{folder}/index.parquet" for key in STORES for folder in arguments[key]]
+    read += [given.start] if arguments["start"] else []
     read += [f"{arguments['towers']}/heads.safetensors"] if arguments["towers"] else []
     decisive = {**arguments, "code": params.code, "files": [sha256(name) for name in read]}
     arguments["resume"] = f"resources/resume/{digest(decisive)}"

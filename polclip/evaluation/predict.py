@@ -14,7 +14,7 @@ from polclip.inventory import Inventory
 from polclip.model.blocks import unit
 from polclip.model.polclip import PolCLIP, read_model
 from polclip.records import Prediction, VisualInstance
-from polclip.training.chunks import represent_glosses
+from polclip.training.chunks import represent_glosses, words_in_chunks
 from polclip.training.corpora import TextualCorpus, gloss_ids, read_queries, tokens_of, whole_texts
 from polclip.training.sense_table import SenseTable
 
@@ -39,7 +39,8 @@ def rank_words(
     """Rank the candidate senses of textual instances by e_w . (g + m_g), or by what the model made of these vectors.
 
     Scores are logits: divided by the temperature, so that their softmax over the candidates are the model's
-    probabilities. Each distinct gloss is run once, or none where a table of the same corpus has their vectors.
+    probabilities. Each distinct gloss is run once, or none where a table has their vectors; texts of one length are run
+    together.
     """
     rows = np.arange(len(corpus)) if rows is None else rows
     used = np.unique(np.concatenate([corpus.candidates[k] for k in rows]))
@@ -47,16 +48,12 @@ def rank_words(
     place[used] = np.arange(len(used))
     synset_ids = [corpus.synsets[k] for k in used]
     if table is None:
-        glosses = represent_glosses(model, corpus.texts, gloss_ids(inventory, synset_ids)).matched
+        glosses = represent_glosses(model, corpus.texts, gloss_ids(inventory, synset_ids)).vectors
     else:
-        glosses = table.glosses[torch.from_numpy(used)].to(model.device)
+        glosses = table.of(synset_ids).to(model.device)
     senses = model.scale * model.senses(glosses, synset_ids)
-    words = torch.cat(
-        [
-            model.word_in_context(*corpus.words(rows[start : start + AT_ONCE], model.device))
-            for start in range(0, len(rows), AT_ONCE)
-        ]
-    )
+    read = words_in_chunks(corpus, rows.tolist(), model.device)
+    words = torch.cat([model.word_in_context(*part) for part in read.parts])[read.order]
     predictions = []
     for word, k in zip(words, rows, strict=True):
         scores = (senses[place[corpus.candidates[k]]] @ word).cpu().numpy()

@@ -48,10 +48,26 @@ def masked_mean(x: Tensor, real: Tensor | None) -> Tensor:
     return (x * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
+def means_inside(x: Tensor, of: Tensor, inside: Tensor) -> Tensor:
+    """Means over some tokens of some texts: x [b, t, w], the text `of` [n] and its tokens `inside` [n, t] -> [n, w]."""
+    row, token = inside.nonzero(as_tuple=True)
+    chosen = x.flatten(0, 1).index_select(0, of[row] * x.shape[1] + token)
+    sums = chosen.new_zeros(len(of), x.shape[2]).index_add(0, row, chosen)
+    return sums / inside.sum(1, keepdim=True)
+
+
 def near_zero_linear(inputs: int, outputs: int) -> nn.Linear:
     """A linear map that starts close to zero, so that what it is added to starts unchanged."""
     linear = nn.Linear(inputs, outputs)
     nn.init.normal_(linear.weight, std=1e-3)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def identity(width: int) -> nn.Linear:
+    """A linear map that starts as the identity."""
+    linear = nn.Linear(width, width)
+    nn.init.eye_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
 

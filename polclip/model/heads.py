@@ -7,7 +7,7 @@ for texts, a map plus the picture's concept vectors for images.
 import torch
 from torch import Tensor, nn
 
-from polclip.model.blocks import unit
+from polclip.model.blocks import identity, unit
 
 SENSE_TEMPERATURE = 0.07
 
@@ -35,6 +35,22 @@ class ResidualTextHead(nn.Module):
     def forward(self, pooled: Tensor, context: Tensor | None = None) -> Tensor:
         base = unit(pooled)
         return unit(base + self.mlp(base if context is None else context))
+
+
+class TargetWordHead(nn.Module):
+    """States of target words and of their texts [n, width] -> unit vectors [n, width].
+
+    A map of the word's own state, from the identity, plus an MLP of both that starts at zero.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.map = identity(width)
+        self.residual = ResidualTextHead(width, hidden, dropout, inputs=2)
+
+    def forward(self, target: Tensor, text: Tensor) -> Tensor:
+        target = unit(target)
+        return self.residual(self.map(target), torch.cat([target, unit(text)], -1))
 
 
 class ConceptImageHead(nn.Module):

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from polclip.errors import UserError
-from polclip.model.blocks import SelfAttentionBlock, masked_mean, unit
+from polclip.model.blocks import SelfAttentionBlock, masked_mean, means_inside, unit
 from polclip.model.context_tower import ContextTower
 from polclip.model.fusion import Fusion
 from polclip.model.generation import Generated, Generator
-from polclip.model.heads import ConceptImageHead, ResidualTextHead
+from polclip.model.heads import ConceptImageHead, ResidualTextHead, TargetWordHead
 from polclip.model.momentum import MomentumCopy
 from polclip.model.polclip import PolCLIP, check_parts
-from polclip.model.representations import Represented, Tokens
-from polclip.model.senses import SenseVectors, identity
+from polclip.model.representations import GlossVectors, Represented, Tokens
+from polclip.model.senses import SenseVectors
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class PairPolCLIP(PolCLIP):
         self.towers, self.settings, self.embed = towers, settings, towers.embed
         self.heads = Heads(towers)
         if settings.word_states == "target":
-            self.word = identity(towers.text_width)
+            self.word = TargetWordHead(towers.text_width, towers.hidden, towers.dropout)
         self.context = None
         if settings.trainable_text_blocks:
             self.context = ContextTower(text_transformer, text_layers, settings.trainable_text_blocks)
@@ -164,15 +164,15 @@ class PairPolCLIP(PolCLIP):
         """
         if self.context is not None:
             texts, inside, of = read
-            target = masked_mean(self.context(texts.states, texts.real)[of], inside)
-            return unit(self.word(target))
+            states, pooled = self.context(texts.states, texts.real)
+            return self.word(means_inside(states, of, inside).float(), pooled[of].float())
         target, sentence = read
         if self.settings.word_states == "target":
-            return unit(self.word(target))
+            return self.word(target, sentence)
         return self.heads.word_in_context(target, sentence)
 
-    def senses(self, glosses: Tensor, synset_ids: Sequence[str]) -> Tensor:
-        return glosses if self.sense_vectors is None else self.sense_vectors(glosses, synset_ids)
+    def senses(self, glosses: GlossVectors, synset_ids: Sequence[str]) -> Tensor:
+        return glosses.matched if self.sense_vectors is None else self.sense_vectors(*glosses, synset_ids)
 
     def phrase(self, pooled: Tensor) -> Tensor:
         """A whole text's embedding t [C, d] from its pooled state [C, w]: the query of visual disambiguation."""
@@ -182,9 +182,11 @@ class PairPolCLIP(PolCLIP):
         """Glosses of G senses; `generated` is the implicit image v_gen (SIG)."""
         plain = self.heads.text(tokens.pooled)
         target = self._target("text", tokens.pooled) if with_target else None
+        states = None if self.sense_vectors is None else masked_mean(tokens.states, tokens.real)
         if not self.settings.sig:
-            return Represented(plain, None, plain, target)
-        return self._complete(self.read_text(tokens.states), tokens.real, plain, target, self.sig)
+            return Represented(plain, None, plain, target, states)
+        completed = self._complete(self.read_text(tokens.states), tokens.real, plain, target, self.sig)
+        return completed._replace(states=states)
 
     def image(self, tokens: Tokens, with_target: bool = False) -> Represented:
         """I images; `generated` is the implicit gloss s_gen (ISG)."""

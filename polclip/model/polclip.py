@@ -15,7 +15,7 @@ from polclip.errors import UserError
 from polclip.files import complete_or_absent, read_json, write_json
 from polclip.model.losses import contrastive_loss, four_losses
 from polclip.model.parallel import gather
-from polclip.model.representations import Batch, Chunks, Losses, Represented, joined
+from polclip.model.representations import Batch, Chunks, GlossVectors, Losses, Represented, joined
 
 
 class PolCLIP(nn.Module, ModelHubMixin):
@@ -80,10 +80,10 @@ class PolCLIP(nn.Module, ModelHubMixin):
             own = contrastive_loss(similarity, table.gold, self.scale, table.candidates)
             return losses._replace(w2s=losses.w2s + own)
 
-    def senses(self, glosses: Tensor, synset_ids: Sequence[str]) -> Tensor:
-        """What words are compared with [n, d]: `matched` vectors of glosses [n, d], and what was learned of each sense
-        where the model does so."""
-        return glosses
+    def senses(self, glosses: GlossVectors, synset_ids: Sequence[str]) -> Tensor:
+        """What words are compared with [n, d]: the glosses' `matched` vectors, and what was learned of each sense where
+        the model does so."""
+        return glosses.matched
 
     def _embedded(self, encode: Callable, chunks: Chunks) -> Tensor:
         if not chunks.parts:

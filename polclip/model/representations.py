@@ -22,21 +22,40 @@ class Tokens(NamedTuple):
     classes: Tensor | None = None
 
 
+class GlossVectors(NamedTuple):
+    """What the vectors that words are compared with are made of, see `PolCLIP.senses`."""
+
+    matched: Tensor  # [n, d], see `Represented`
+    states: Tensor | None  # [n, d] means of the text tower's states, where the model reads these too
+
+    def at(self, rows: Tensor) -> "GlossVectors":
+        return GlossVectors(*(None if part is None else part[rows] for part in self))
+
+    def to(self, device: torch.device | str) -> "GlossVectors":
+        return GlossVectors(*(None if part is None else part.to(device) for part in self))
+
+
 class Represented(NamedTuple):
     """A gloss or an image: its embedding, what was generated from it, and both fused; [b, d], None where off.
 
-    `target` is its embedding by the momentum copy, for training; it carries no gradient.
+    `target` is its embedding by the momentum copy, for training; it carries no gradient. `states` is the mean of a
+    gloss's states, where words are compared with these too.
     """
 
     plain: Tensor
     generated: Tensor | None
     fused: Tensor
     target: Tensor | None = None
+    states: Tensor | None = None
 
     @property
     def matched(self) -> Tensor:
         """What a context is compared with at inference: plain + fused [b, d] (MODEL.md step 10)."""
         return self.plain + self.fused
+
+    @property
+    def vectors(self) -> GlossVectors:
+        return GlossVectors(self.matched, self.states)
 
 
 def joined(parts: list[Represented], order: Tensor | None = None) -> Represented:
@@ -66,7 +85,7 @@ class SenseRows(NamedTuple):
     """The candidate senses of a step's words, with the vectors of their glosses as they were computed a while ago."""
 
     synset_ids: list[str]  # S
-    glosses: Tensor  # [S, d], `matched`; without a gradient
+    glosses: GlossVectors  # of these S, without a gradient
     gold: Tensor  # [C, S] of the words; none where a word has one candidate
     candidates: Tensor  # [C, S]
 

@@ -104,7 +104,7 @@ def make_batch(
 ) -> Batch:
     """This process's share of a step with its features, and all labels, on the device.
 
-    table: where words are compared with the stored vectors of all their candidate senses.
+    table: of the vectors that words are compared with, those of all their candidate senses.
     """
 
     def mine(items: list) -> list:
@@ -119,5 +119,5 @@ def make_batch(
         images=tokens_of(pictures, shown, device) if shown else None,
         labels=Labels(*(None if label is None else label.to(device) for label in step.labels)),
         word_count=len(step.words),
-        table=None if table is None else table.rows(step.words, device),
+        table=None if table is None else table.rows(textual, step.words, device),
     )

@@ -23,7 +23,7 @@ def words_in_chunks(textual: TextualCorpus | None, rows: Sequence[int], device: 
     for at, row in enumerate(rows):
         of_text.setdefault(textual.text_ids[row], []).append(at)
     ids, order, parts = list(of_text), [], []
-    for some in parts_of_like_length([textual.texts.length(item) for item in ids]):
+    for some in parts_of_like_length([textual.texts.length(item) for item in ids], _most()):
         places = [at for k in some for at in of_text[ids[k]]]
         parts.append(textual.words([rows[at] for at in places], device))
         order += places
@@ -42,6 +42,10 @@ def in_chunks(
     parts = parts_of_like_length([texts.length(item) for item in ids])
     order = [place for part in parts for place in part]
     return Chunks([read(part) for part in parts], torch.tensor(np.argsort(order, kind="stable"), device=device))
+
+
+def _most() -> int:
+    return CHUNK if torch.is_grad_enabled() else WITHOUT_GRADIENT
 
 
 def parts_of_like_length(lengths: Sequence[int], most: int = CHUNK) -> list[list[int]]:
@@ -73,7 +77,6 @@ def whole_texts_in_chunks(texts: FeatureStore, ids: Sequence[str], device: torch
 
 def represent_glosses(model: PolCLIP, texts: FeatureStore, ids: Sequence[str]) -> Represented:
     """Run the gloss side over many texts, a part of like length at a time; order is kept."""
-    most = CHUNK if torch.is_grad_enabled() else WITHOUT_GRADIENT
-    parts = parts_of_like_length([texts.length(item) for item in ids], most)
+    parts = parts_of_like_length([texts.length(item) for item in ids], _most())
     order = torch.from_numpy(np.argsort(np.concatenate(parts), kind="stable")).to(model.device)
     return joined([model.gloss(tokens_of(texts, [ids[k] for k in part], model.device)) for part in parts], order)

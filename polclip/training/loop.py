@@ -25,6 +25,7 @@ from polclip.evaluation.predict import rank_queries, rank_words
 from polclip.files import complete_or_absent
 from polclip.inventory import Inventory
 from polclip.model.polclip import PolCLIP
+from polclip.model.representations import GlossVectors
 from polclip.records import VisualInstance
 from polclip.training.batches import make_batch, make_step
 from polclip.training.corpora import SenseCorpus, TextualCorpus, read_queries
@@ -32,8 +33,12 @@ from polclip.training.preemption import EXIT_CODE, when_told_to_stop
 from polclip.training.schedule import PlannedStep, Stream, parameter_groups, plan_epoch, rate
 from polclip.training.sense_table import SenseTable
 from polclip.training.settings import TrainingSettings
-from polclip.training.start import preprocessing_of, starting_model
+from polclip.training.start import preprocessing_of, starting_model, take_over
 from polclip.training.state import MetricsLog, SavedState
+
+# A sense has a gradient once in hundreds of steps: AdamW's momentum and its long memory of squares would carry its
+# offset on for dozens of steps after each.
+OFFSET_BETAS = (0.0, 0.9)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ def train(
     seed: int,
     device: str,
     resume: str | Path,
+    start: str | Path | None = None,
     encoders: dict | None = None,
 ) -> None:
     """Train one model and write `model.safetensors`, `config.json` and `metrics.jsonl` into `folder`.
@@ -89,6 +95,7 @@ def train(
         model, encoder, towers, text_weights: what `starting_model` makes the model of.
         device: cpu or cuda; under torchrun each process takes its own GPU.
         resume: folder of the state that a killed training goes on from; deleted at the end.
+        start: folder of a model that training starts from, see `take_over`.
         encoders: what is written beside the model as `encoders.json`, see `polclip.encoders.described`.
     """
     torch.manual_seed(seed)
@@ -96,6 +103,8 @@ def train(
     tokens = texts.holds_tokens or model["trainable_text_blocks"] > 0
     read = TextualCorpus.read(textual_train, inventory, texts, {}, context_words, tokens) if textual else None
     polclip = starting_model(model, encoder, towers, pictures, text_weights, read.gold_synsets() if read else [])
+    if start:
+        take_over(polclip, start)
     polclip.encoders = encoders and {**encoders, "preprocess": preprocessing_of(polclip)}
     dev = [read_queries([path], definitions, forms) for path in visual_dev] if visual else []
     corpora = Corpora(
@@ -163,10 +172,11 @@ class Trainer:
         self.model, self.corpora, self.settings, self.seed = model, corpora, settings, seed
         self.saved, self.folder = saved, folder
         self.is_main = self.accelerator.is_main_process
-        optimizer = torch.optim.AdamW(parameter_groups(self._rates(), settings.weight_decay), fused=True)
+        optimizer = torch.optim.AdamW(self._groups(), fused=True)
         self.table = None
         if settings.sense_table and corpora.textual is not None:
-            self.table = SenseTable(model, corpora.textual, corpora.inventory)
+            synsets = [s for corpus in (corpora.textual, *corpora.textual_dev) for s in corpus.synsets]
+            self.table = SenseTable(corpora.texts, corpora.inventory, synsets)
         state = saved.load()
         if state:
             model.load_state_dict(state["model"])
@@ -179,7 +189,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             if self.table:
-                self.table.glosses = state["table"]
+                self.table.glosses = GlossVectors(*state["table"])
             torch.set_rng_state(state["random"])
             if state["random_gpu"] is not None:
                 torch.cuda.set_rng_state(state["random_gpu"])
@@ -187,21 +197,33 @@ class Trainer:
         board = folder / "tensorboard" if settings.tensorboard else None
         self.log = MetricsLog(saved.folder, lines, seconds, board) if self.is_main else None
 
-    def _rates(self) -> list[tuple[float, list[torch.nn.Parameter]]]:
-        """The peak rates, and the parameters of each."""
-        pretrained, context, new = [], [], []
+    def _groups(self) -> list[dict]:
+        """The optimizer's groups: parameters by their peak rates; what is learned of each sense apart."""
+        pretrained, context, offsets, new = [], [], [], []
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 start = name.startswith
-                (context if start("context.") else pretrained if start(self.model.pretrained) else new).append(
-                    parameter
-                )
+                (
+                    context
+                    if start("context.")
+                    else pretrained
+                    if start(self.model.pretrained)
+                    else offsets
+                    if name == "sense_vectors.offsets"
+                    else new
+                ).append(parameter)
         settings = self.settings
-        return [
+        rates = [
             (settings.pretrained_learning_rate, pretrained),
             (settings.context_learning_rate, context),
             (settings.learning_rate, new),
         ]
+        groups = parameter_groups(rates, settings.weight_decay)
+        if offsets:
+            groups.append(
+                {"params": offsets, "peak": settings.learning_rate / 2, "weight_decay": 0.0, "betas": OFFSET_BETAS}
+            )
+        return groups
 
     def run(self, told: threading.Event) -> None:
         """All that is left to do, or until this process is told to stop."""
@@ -280,7 +302,7 @@ class Trainer:
             self.table.refresh(self.model)
         found: list = [None]
         if self.is_main:
-            found = [dev_scores(self.model, self.corpora, self.settings)]
+            found = [dev_scores(self.model, self.corpora, self.settings, self.table)]
         broadcast_object_list(found)
         score = float(np.mean(list(found[0].values())))
         if score > self.at.best:
@@ -310,7 +332,7 @@ class Trainer:
                     "model": self.model.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": self.scaler.state_dict(),
-                    "table": self.table.glosses if self.table else None,
+                    "table": tuple(self.table.glosses) if self.table else None,
                     "random": torch.get_rng_state(),
                     "random_gpu": torch.cuda.get_rng_state() if self.model.device.type == "cuda" else None,
                     "lines": self.log.lines,
@@ -331,17 +353,19 @@ class Trainer:
         self.accelerator.end_training()
 
 
-def dev_scores(model: PolCLIP, corpora: Corpora, settings: TrainingSettings) -> dict[str, float]:
+def dev_scores(
+    model: PolCLIP, corpora: Corpora, settings: TrainingSettings, table: SenseTable | None
+) -> dict[str, float]:
     """Textual accuracy (the mean of the dev sets) and visual HR@1 in percent, of those tasks that are trained.
 
-    The model is left in training.
+    table: holds the glosses as the model is now. The model is left in training.
     """
     model.eval()
     scores = {}
     of_sets = []
     for corpus in corpora.textual_dev:
         rows = np.array(_some(range(len(corpus)), settings.dev_instances))
-        ranking = rank_words(model, corpus, corpora.inventory, rows)
+        ranking = rank_words(model, corpus, corpora.inventory, rows, table)
         right = [bool({*p.candidates[:1]} & {*corpus.instances[k].gold}) for p, k in zip(ranking, rows, strict=True)]
         of_sets.append(float(np.mean(right)))
     if of_sets:

@@ -1,13 +1,14 @@
-"""Vectors of all candidate senses of a corpus, so that a step over hundreds of words need not encode their glosses."""
+"""Vectors of all candidate senses, so that a step over hundreds of words need not encode their glosses."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from polclip.encoders.feature_store import FeatureStore
 from polclip.inventory import Inventory
 from polclip.model.polclip import PolCLIP
-from polclip.model.representations import SenseRows
+from polclip.model.representations import GlossVectors, SenseRows
 from polclip.training.chunks import represent_glosses
 from polclip.training.corpora import TextualCorpus, gloss_ids
 
@@ -15,36 +16,39 @@ AT_ONCE = 2048  # glosses whose states are in memory together
 
 
 class SenseTable:
-    """`glosses` [S, d], the `matched` vectors of the synsets of a corpus as they were when last refreshed."""
+    """`glosses`, the vectors of some synsets' glosses as they were when last refreshed; None before."""
 
-    def __init__(self, model: PolCLIP, corpus: TextualCorpus, inventory: Inventory) -> None:
-        self.corpus = corpus
-        self.ids = gloss_ids(inventory, corpus.synsets)
-        self.glosses = torch.zeros(len(self.ids), model.embed)
+    glosses: GlossVectors | None = None
+
+    def __init__(self, texts: FeatureStore, inventory: Inventory, synsets: Sequence[str]) -> None:
+        self.place = {synset_id: k for k, synset_id in enumerate(dict.fromkeys(synsets))}
+        self.texts, self.ids = texts, gloss_ids(inventory, self.place)
 
     @torch.no_grad()
     def refresh(self, model: PolCLIP) -> None:
         """Compute all glosses anew by the model as it is now, which stays in training or evaluation mode."""
         training = model.training
         model.eval()
-        for start in range(0, len(self.ids), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            self.glosses[some] = represent_glosses(model, self.corpus.texts, self.ids[some]).matched.cpu()
+        parts = [
+            represent_glosses(model, self.texts, self.ids[start : start + AT_ONCE]).vectors.to("cpu")
+            for start in range(0, len(self.ids), AT_ONCE)
+        ]
+        self.glosses = GlossVectors(*(None if of[0] is None else torch.cat(of) for of in zip(*parts, strict=True)))
         model.train(training)
 
-    def rows(self, words: Sequence[int], device: torch.device | str) -> SenseRows:
-        """What some words of the corpus are compared with: all their candidate senses, each once."""
-        candidates = [self.corpus.candidates[k] for k in words]
+    def of(self, synset_ids: Sequence[str]) -> GlossVectors:
+        """The vectors of some synsets' glosses."""
+        return self.glosses.at(torch.tensor([self.place[synset_id] for synset_id in synset_ids]))
+
+    def rows(self, corpus: TextualCorpus, words: Sequence[int], device: torch.device | str) -> SenseRows:
+        """What some words of a corpus are compared with: all their candidate senses, each once."""
+        candidates = [corpus.candidates[k] for k in words]
         used, column = np.unique(np.concatenate(candidates), return_inverse=True)
         row = np.repeat(np.arange(len(words)), list(map(len, candidates)))
-        gold = np.concatenate([self.corpus.gold[k] & (len(self.corpus.gold[k]) > 1) for k in words])
+        gold = np.concatenate([corpus.gold[k] & (len(corpus.gold[k]) > 1) for k in words])
         allowed = torch.zeros(len(words), len(used), dtype=torch.bool)
         positive = allowed.clone()
         allowed[row, column] = True
         positive[row[gold], column[gold]] = True
-        return SenseRows(
-            [self.corpus.synsets[k] for k in used],
-            self.glosses[torch.from_numpy(used)].to(device),
-            positive.to(device),
-            allowed.to(device),
-        )
+        synset_ids = [corpus.synsets[k] for k in used]
+        return SenseRows(synset_ids, self.of(synset_ids).to(device), positive.to(device), allowed.to(device))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 class TrainingSettings:
     """Batches, rates and lengths of training; config.yaml says why each has its value."""
 
+    start_from: str | None  # the experiment whose model training starts from
     tasks: Sequence[str]  # textual and visual, or one of them for an ablation
     epochs: int
     max_steps: int | None  # None: all of the epochs

@@ -11,7 +11,7 @@ from polclip.encoders.embed import EncoderSettings, text_encoder
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.model.pair_polclip import PairModelSettings, PairPolCLIP
-from polclip.model.polclip import PolCLIP
+from polclip.model.polclip import PolCLIP, read_model
 
 
 def starting_model(
@@ -58,6 +58,26 @@ def starting_model(
     own = _own(ClipModelSettings, {**model, "trainable_image_blocks": settings.trainable_image_blocks})
     check_features(pictures, settings.written())
     return ClipPolCLIP(clip, own, clip_config(settings.clip_architecture), tokens)
+
+
+def take_over(model: PolCLIP, folder: str | Path) -> None:
+    """Let a model start from another's weights: of all parts that both have; the other parts stay as they are.
+
+    UserError where parts of one name differ in shape, or where vectors were learned of other senses.
+    """
+    other = read_model(folder)
+    mine = model.own_state()
+    weights = {name: tensor for name, tensor in other.own_state().items() if name in mine}
+    wrong = [name for name, tensor in weights.items() if tensor.shape != mine[name].shape]
+    if "sense_vectors.offsets" in weights and model.sense_vectors.senses != other.sense_vectors.senses:
+        wrong.append("the senses it learned of")
+    if wrong or not weights:
+        raise UserError(
+            f"training.start_from: the model in {folder} does not fit ({', '.join(wrong[:5]) or 'no part is shared'}): "
+            "the sizes under model have to be the same, and the textual training corpora."
+        )
+    model.load_state_dict(weights, strict=False)
+    model.restart_momentum()
 
 
 def preprocessing_of(model: PolCLIP) -> dict | None:
