@@ -50,6 +50,24 @@ def contrastive_loss(
     return -log_probability.sum() / (count > 0).sum().clamp(min=1)
 
 
+def candidates_loss(logits: Tensor, word: Tensor, gold: Tensor, words: int) -> Tensor:
+    """Cross-entropy of each word's softmax over its own candidates against its golds in equal parts.
+
+    Args:
+        logits: [p], of pairs of a word and a candidate.
+        word: [p] whose pair each is, from 0 to `words`.
+        gold: [p] of booleans.
+
+    Returns:
+        The mean over the words that have a gold.
+    """
+    most = logits.new_full((words,), float("-inf")).scatter_reduce(0, word, logits.detach(), "amax")
+    total = logits.new_zeros(words).index_add(0, word, (logits - most[word]).exp()).log() + most
+    golds = torch.bincount(word[gold], minlength=words)
+    own = (logits - total[word])[gold] / golds[word[gold]]
+    return -own.sum() / (golds > 0).sum().clamp(min=1)
+
+
 def four_losses(
     contexts: Tensor,
     captions: Tensor | None,

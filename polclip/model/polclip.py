@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from polclip.errors import UserError
 from polclip.files import complete_or_absent, read_json, write_json
-from polclip.model.losses import contrastive_loss, four_losses
+from polclip.model.losses import candidates_loss, four_losses
 from polclip.model.parallel import gather
 from polclip.model.representations import Batch, Chunks, GlossVectors, Losses, Represented, joined
 
@@ -76,8 +76,9 @@ class PolCLIP(nn.Module, ModelHubMixin):
             if batch.table is None:
                 return losses
             table = batch.table
-            similarity = contexts[: batch.word_count] @ self.senses(table.glosses, table.synset_ids).T
-            own = contrastive_loss(similarity, table.gold, self.scale, table.candidates)
+            senses = self.senses(table.glosses, table.synset_ids)
+            logits = self.scale * (contexts[table.word] * senses[table.sense]).sum(1)
+            own = candidates_loss(logits, table.word, table.gold, batch.word_count)
             return losses._replace(w2s=losses.w2s + own)
 
     def senses(self, glosses: GlossVectors, synset_ids: Sequence[str]) -> Tensor:

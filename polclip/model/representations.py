@@ -86,8 +86,9 @@ class SenseRows(NamedTuple):
 
     synset_ids: list[str]  # S
     glosses: GlossVectors  # of these S, without a gradient
-    gold: Tensor  # [C, S] of the words; none where a word has one candidate
-    candidates: Tensor  # [C, S]
+    word: Tensor  # [p] of each pair of a word and a candidate: which word of the step,
+    sense: Tensor  # [p] which of these senses,
+    gold: Tensor  # [p] whether it is a gold; none is where a word has one candidate
 
 
 class Batch(NamedTuple):

@@ -61,8 +61,8 @@ class TextualCorpus:
         the distinct texts, which tokens are the target's [n, t], and which of the texts it stands in [n].
         """
         if not self.tokens:
-            target, sentence = self._states
-            return target[rows].to(device), sentence[rows].to(device)
+            target, pooled, of = self._states
+            return target[rows].to(device).float(), pooled[of[rows]].to(device).float()
         ids = list(dict.fromkeys(self.text_ids[k] for k in rows))
         place = {item: at for at, item in enumerate(ids)}
         states, real = (torch.from_numpy(array).to(device) for array in self.texts.padded(ids, tokens=True))
@@ -74,11 +74,14 @@ class TextualCorpus:
         return Tokens(None, states, real), torch.from_numpy(inside).to(device), of
 
     @cached_property
-    def _states(self) -> tuple[Tensor, Tensor]:
-        target = np.stack(
-            [target_state(self.texts, item, span) for item, span in zip(self.text_ids, self.spans, strict=True)]
-        )
-        return torch.from_numpy(target), torch.from_numpy(self.texts.pooled(self.text_ids))
+    def _states(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a frozen tower, in 16 bit: targets' states [N, w], the distinct texts' pooled states, and whose is which."""
+        place = {item: row for row, item in enumerate(dict.fromkeys(self.text_ids))}
+        pooled = torch.from_numpy(self.texts.pooled(list(place))).half()
+        target = torch.empty(len(self), pooled.shape[1], dtype=torch.float16)
+        for row, (item, span) in enumerate(zip(self.text_ids, self.spans, strict=True)):
+            target[row] = torch.from_numpy(target_state(self.texts, item, span))
+        return target, pooled, torch.tensor([place[item] for item in self.text_ids])
 
     @classmethod
     def read(

@@ -43,12 +43,9 @@ class SenseTable:
     def rows(self, corpus: TextualCorpus, words: Sequence[int], device: torch.device | str) -> SenseRows:
         """What some words of a corpus are compared with: all their candidate senses, each once."""
         candidates = [corpus.candidates[k] for k in words]
-        used, column = np.unique(np.concatenate(candidates), return_inverse=True)
-        row = np.repeat(np.arange(len(words)), list(map(len, candidates)))
+        used, sense = np.unique(np.concatenate(candidates), return_inverse=True)
+        word = np.repeat(np.arange(len(words)), list(map(len, candidates)))
         gold = np.concatenate([corpus.gold[k] & (len(corpus.gold[k]) > 1) for k in words])
-        allowed = torch.zeros(len(words), len(used), dtype=torch.bool)
-        positive = allowed.clone()
-        allowed[row, column] = True
-        positive[row[gold], column[gold]] = True
         synset_ids = [corpus.synsets[k] for k in used]
-        return SenseRows(synset_ids, self.of(synset_ids).to(device), positive.to(device), allowed.to(device))
+        pairs = (torch.from_numpy(array).to(device) for array in (word, sense, gold))
+        return SenseRows(synset_ids, self.of(synset_ids).to(device), *pairs)
