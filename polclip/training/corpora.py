@@ -75,7 +75,7 @@ class TextualCorpus:
 
     @cached_property
     def _states(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of a frozen tower, in 16 bit: targets' states [N, w], the distinct texts' pooled states, and whose is which."""
+        """Of a frozen tower, in 16 bit: targets' states [N, w], the texts' pooled states, and which text is whose."""
         place = {item: row for row, item in enumerate(dict.fromkeys(self.text_ids))}
         pooled = torch.from_numpy(self.texts.pooled(list(place))).half()
         target = torch.empty(len(self), pooled.shape[1], dtype=torch.float16)
