@@ -65,6 +65,7 @@ def serve(
     own = listening.getsockname()
     hosts = LOOPBACK if own[0] in ("127.0.0.1", "::1") else None
     app = make_app(disambiguator, shown, "/".join(model.resolve().parts[-2:]), hosts)
+    listening.listen(128)
     typer.echo(f"{_address(own)}  (Ctrl-C ends it)")
     _run(app, listening)
 

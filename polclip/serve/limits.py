@@ -1,12 +1,13 @@
 """What keeps the server up and to itself: how much a request may bring, how many wait, and who may ask."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import anyio
-from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -79,6 +80,8 @@ class Turns:
 
     def __init__(self, at_once: int = 1, waiting: int = MOST_WAITING, longest: float = LONGEST_WAIT) -> None:
         self.free = anyio.Semaphore(at_once)
+        # Of its own, since each thread keeps some of the memory of the largest picture that it has read.
+        self.threads = ThreadPoolExecutor(at_once)
         self.waiting, self.longest, self.inside = waiting, longest, 0
 
     @asynccontextmanager
@@ -100,7 +103,7 @@ class Turns:
         except TimeoutError as error:
             raise busy() from error
         try:
-            return await to_thread.run_sync(work, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
         finally:
             self.free.release()
 

@@ -28,7 +28,7 @@ function bar(probability) {
 
 function percent(probability) {
   const value = 100 * probability;
-  return value > 0 && value < 1 ? "< 1 %" : `${Math.round(value)} %`;
+  return value < 1 ? "<1\u00a0%" : `${Math.round(value)}\u00a0%`;
 }
 
 // --- asking
@@ -223,7 +223,10 @@ function choose(files) {
 }
 
 function picture({ file, url }) {
-  return make("img", { src: url, alt: file.name, title: file.name });
+  const image = make("img", { src: url, alt: file.name, title: file.name });
+  // No picture at all, or of a kind that the model reads and the browser does not show.
+  image.onerror = () => image.replaceWith(make("span", { className: "unseen", textContent: "no preview", title: file.name }));
+  return image;
 }
 
 function form(fields, files) {
