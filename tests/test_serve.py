@@ -5,6 +5,7 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import SimpleNamespace
 
 import anyio
@@ -20,6 +21,8 @@ from typer.testing import CliRunner
 
 from polclip.answers import as_plain
 from polclip.cli import app as command
+from polclip.errors import UserError
+from polclip.files import read_json, write_json
 from polclip.serve import limits, shown
 from polclip.serve.app import LOOPBACK, make_app
 from polclip.serve.limits import Refused, Turns
@@ -130,18 +133,14 @@ def test_wrong_requests_are_told_why(server, name, body, status, message):
 
 
 def test_a_body_of_unknown_length_ends_where_it_is_too_large(server):
-    sent = []
-
     def pieces():
         for _ in range(2_000):
-            sent.append(1)
             yield b"x" * 100_000
 
-    try:
+    before = memory_mb(server.process)
+    with suppress(requests.ConnectionError):  # the server may have hung up first
         assert requests.post(f"{server.url}/api/words", pieces(), timeout=60).status_code == 413
-    except requests.ConnectionError:  # the server may have hung up first
-        pass
-    assert requests.get(server.url, timeout=60).ok and memory_mb(server.process) < 3_000
+    assert requests.get(server.url, timeout=60).ok and memory_mb(server.process) - before < 50
 
 
 def test_forms_that_are_broken_or_too_large_are_refused(run, server, ask):
@@ -255,9 +254,8 @@ def test_hostile_pictures_are_left_out_with_the_reason_and_cost_no_memory(run, a
     assert ask("describe", files=files[:1])[1]["pictures"][0]["reason"] == "too large"
     largest = io.BytesIO()
     Image.new("L", (7_000, 7_000)).save(largest, "PNG")  # just what is allowed
-    for times in range(3):
+    for _ in range(3):
         assert len(ask("images", word="bat", files=[("p.png", largest.getvalue())] * 2)[1]["images"]) == 2
-        print(memory_mb(server.process) - before)
     assert memory_mb(server.process) - before < 600
 
 
@@ -353,15 +351,12 @@ def test_what_is_wrong_is_said_before_the_page_is_there(run, server, options, me
     assert result.exit_code == 2 and message in result.stderr and "Traceback" not in result.output
 
 
-def test_features_of_other_towers_are_refused(run, tmp_path):
-    from polclip.errors import UserError
-    from polclip.files import read_json, write_json
-
+def test_features_of_other_towers_are_refused(run):
     told = run.results / "embeddings" / "pictures" / "noto" / "encoder.json"
     kept = read_json(told)
     write_json(told, kept | {"grid": 7})
     try:
-        with pytest.raises(UserError, match="embedded by other towers than the model's .grid: 7, the model's 2"):
+        with pytest.raises(UserError, match=r"embedded by other towers than the model's .grid: 7, the model's 2"):
             shown.shown_pictures(run.opened, run.model, None)
     finally:
         write_json(told, kept)
