@@ -217,7 +217,7 @@ function choose(files) {
   described.clear();
   find("ranking").hidden = true;
   find("clear").hidden = !chosen.length;
-  find("chosen").replaceChildren(...chosen.map((one) => make("li", {}, picture(one))));
+  find("chosen").replaceChildren(...chosen.slice(0, MOST_PICTURES).map((one) => make("li", {}, picture(one))));
   pictures.tell(chosen.length ? `${chosen.length} ${chosen.length === 1 ? "file is" : "files are"} chosen.` : "");
   if (chosen.length && (find("phrase").value.trim() || find("word").value.trim())) rank();
 }
