@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from tiny_project import CONCEPTS, ROOT
 
 from polclip import Disambiguator
-from polclip.encoders.embed import embed_pictures
+from polclip.encoders.embed import EncoderSettings, embed_pictures
 from polclip.records import Picture, VisualInstance, write_records
 
 

@@ -120,8 +120,9 @@ def _of_run(disambiguator: Disambiguator, run: Path) -> ShownPictures:
 
 def _check_towers(disambiguator: Disambiguator, store: FeatureStore, run: Path) -> None:
     settings = disambiguator.encoders.settings
+    decisive = ("kind", "grid") if settings.kind == "pair" else ("kind", "clip_architecture", "trainable_image_blocks")
     for told in store.described:
-        for name in ("kind", "grid", "clip_architecture", "trainable_image_blocks"):
+        for name in decisive:
             if name in told and told[name] != getattr(settings, name):
                 raise UserError(
                     f"The pictures of {run} were embedded by other towers than the model's ({name}: {told[name]!r}, "
