@@ -69,7 +69,7 @@ class Part {
   async run(action) {
     this.asking.abort();
     const mine = (this.asking = new AbortController());
-    this.tell("");
+    this.tell("One moment …");
     this.list.setAttribute("aria-busy", "true");
     try {
       await action(mine.signal);
