@@ -10,6 +10,7 @@ class Reason(StrEnum):
     NO_TEXT = "the text is empty"
     TEXT_TOO_LONG = "the text is too long"
     NO_WORDS = "no word of the text is in WordNet"
+    NOT_AMBIGUOUS = "no word of the text has two senses or more in WordNet"
     TARGET_NOT_FOUND = "the target does not stand in the text"
     UNKNOWN_LEMMA = "the word is not in WordNet"
     UNKNOWN_POS = "the part of speech is none of n v a r"
@@ -69,6 +70,25 @@ class TextSenses:
 
 
 @dataclass(frozen=True)
+class AmbiguousWord:
+    """A word of a text with the number of its candidate senses, two or more."""
+
+    target: str
+    start: int  # as in WordSenses
+    end: int
+    senses: int
+
+
+@dataclass(frozen=True)
+class AmbiguousWords:
+    """The words of a text between whose senses a model can choose, in their order."""
+
+    text: str
+    words: tuple[AmbiguousWord, ...] = ()
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True)
 class RankedImage:
     """A picture with its score, a sum of two cosines or one, and its softmax over those that were read."""
 
@@ -114,7 +134,7 @@ class Description:
     reason: Reason | None = None
 
 
-Answer = TextSenses | RankedImages | Description
+Answer = TextSenses | AmbiguousWords | RankedImages | Description
 
 
 def as_plain(answer: Answer) -> dict:

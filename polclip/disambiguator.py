@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from polclip.answers import (
+    AmbiguousWord,
+    AmbiguousWords,
     DescribedGloss,
     Description,
     RankedImage,
@@ -44,7 +46,7 @@ class Disambiguator:
 
     def __init__(self, opened: Opened) -> None:
         self.model, self.inventory, self.index = opened.model, opened.inventory, opened.index
-        self.query_forms = opened.encoders.query_forms
+        self.encoders, self.query_forms = opened.encoders, opened.encoders.query_forms
         self.reader = Reader(opened)
         self._opened = opened
         self._senses: dict[str, Tensor] = {}  # what words are compared with [d], of glosses encoded so far
@@ -121,6 +123,19 @@ class Disambiguator:
                    (("target", target), ("pos", pos), ("lemma", lemma))]  # fmt: skip
         return self._senses_of(list(zip(texts, *columns, strict=True)))
 
+    def ambiguous_words(self, text: str, pos: str | None = None) -> AmbiguousWords:
+        """The content words of a text that have two senses or more; the model is not run."""
+        found = self._mentions(text, None, pos, None)
+        if isinstance(found, Reason):
+            return AmbiguousWords(text, (), found)
+        counted = [(m.start, m.end, len(self._sense_keys(m))) for m in found]
+        words = tuple(AmbiguousWord(text[start:end], start, end, n) for start, end, n in counted if n > 1)
+        return AmbiguousWords(text, words, None if words else Reason.NOT_AMBIGUOUS)
+
+    def _sense_keys(self, mention: Mention) -> list[str]:
+        """The candidates of a word, each once."""
+        return list(dict.fromkeys(key for lemma in mention.lemmas for key in self.inventory.sense_keys(*lemma)))
+
     @torch.inference_mode()
     def _senses_of(self, asked: list[tuple[str, Target, str | None, str | None]]) -> list[TextSenses]:
         found = [self._mentions(*one) for one in asked]
@@ -165,10 +180,7 @@ class Disambiguator:
 
     def _words(self, asked: list[tuple[str, Mention]]) -> list[WordSenses]:
         """The answers for words of texts."""
-        keys = [
-            list(dict.fromkeys(key for lemma in mention.lemmas for key in self.inventory.sense_keys(*lemma)))
-            for _, mention in asked
-        ]
+        keys = [self._sense_keys(mention) for _, mention in asked]
         vectors = self.reader.words([(text, (m.start, m.end)) if of else None for (text, m), of in
                                      zip(asked, keys, strict=True)])  # fmt: skip
         senses = {key: self.inventory.sense(key) for of_word in keys for key in of_word}

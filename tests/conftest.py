@@ -15,3 +15,20 @@ def server():
 def destination(tmp_path):
     """Where that archive is to go."""
     return tmp_path / "resources" / "archives" / "bats.zip"
+
+
+@pytest.fixture(scope="session")
+def run_in_use(tmp_path_factory):
+    """A run with a model, its index, twelve pictures and a test of them."""
+    from served_run import make_run  # with torch, which few tests need
+
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def page_server(run_in_use):
+    """`polclip serve` upon it."""
+    from served_run import served
+
+    with served(run_in_use) as server:
+        yield server

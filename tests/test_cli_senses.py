@@ -159,7 +159,7 @@ def test_check_tells_what_is_here_and_never_the_key(place, monkeypatch):
     assert missing.exit_code == 1 and "missing   minilm" in missing.stdout and "not set" in missing.stdout
 
 
-@pytest.mark.parametrize("command", ["senses", "images", "imagine", "describe", "index", "check"])
+@pytest.mark.parametrize("command", ["senses", "images", "imagine", "describe", "index", "serve", "check"])
 def test_help_teaches_by_example(command):
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0 and "--model" in result.stdout

@@ -2,7 +2,7 @@
 
 import typer
 
-from polclip.cli import check, senses, sights
+from polclip.cli import check, senses, serve, sights
 from polclip.cli.score import score
 
 app = typer.Typer(
@@ -16,5 +16,6 @@ app.command("images")(sights.images)
 app.command("imagine")(sights.imagine)
 app.command("describe")(sights.describe)
 app.command("index")(sights.index)
+app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.add_typer(score, name="score")

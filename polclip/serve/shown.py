@@ -1,0 +1,180 @@
+"""The pictures that a page shows beside senses: those of a run with its stored features, or a folder of one's own."""
+
+import io
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from polclip.answers import SkippedImage
+from polclip.disambiguator import Disambiguator
+from polclip.encoders.feature_store import FeatureStore
+from polclip.errors import UserError
+from polclip.model.representations import joined
+from polclip.opening import run_of
+from polclip.pictures import read_picture
+from polclip.reading import PictureSet, files_of
+from polclip.records import Picture, VisualInstance, read_records
+from polclip.selection import order_by_digest
+from polclip.training.corpora import tokens_of
+
+MOST = 20_000  # pictures; of more a sample
+AT_ONCE = 64
+SHOWN_SIDE = 320  # pixels
+
+
+@dataclass(frozen=True)
+class Query:
+    """A visual query to try: a word, a phrase, and the pictures by their places among those shown."""
+
+    word: str
+    phrase: str
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ShownPictures:
+    """Pictures with their vectors, files and names, all in one order."""
+
+    read: PictureSet  # its `images` are ids, without folders of this machine
+    files: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()  # what is to be seen, as far as a file's name tells
+    queries: tuple[Query, ...] = ()
+
+
+NOTHING = ShownPictures(PictureSet((), None, ()))
+
+
+def shown_pictures(disambiguator: Disambiguator, model: Path, given: Path | None) -> ShownPictures:
+    """The pictures of a folder, or unless one is given those of the run that the model lies in, if it has some.
+
+    given: a folder of pictures, or the results of a run.
+
+    Raises UserError: no such folder, none of its pictures can be read, features of other towers than the model's.
+    """
+    if given is not None and not given.is_dir():
+        raise UserError(f"{given} is no folder. Give --pictures a folder of pictures, or the results of a run.")
+    run = run_of(model)
+    results = given or (run[0] if run else None)
+    if results is not None and (results / "embeddings" / "pictures").is_dir():
+        return _of_run(disambiguator, results.resolve())
+    return NOTHING if given is None else _of_folder(disambiguator, given)
+
+
+def as_png_or_jpeg(file: Path) -> tuple[bytes, str] | None:
+    """A picture as browsers show it, at most SHOWN_SIDE pixels a side, and its type; None where it is not there."""
+    picture = read_picture(file)
+    if isinstance(picture, str):
+        return None
+    kind = "PNG" if max(picture.size) <= SHOWN_SIDE else "JPEG"
+    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    picture.save(written, kind)
+    return written.getvalue(), f"image/{kind.lower()}"
+
+
+def _of_folder(disambiguator: Disambiguator, folder: Path) -> ShownPictures:
+    """Pictures of a folder, which are run through the image tower now."""
+    files = {str(file): file for file in files_of(folder)}
+    files = {name: files[name] for name in _sample(files)}
+    read = _joined(disambiguator.read_pictures(some) for some in _progress(list(files.values())))
+    if read.vectors is None:
+        raise UserError(f"{folder} holds no picture that can be read. Give --pictures a folder that does.")
+    found = tuple(files[name] for name in read.images)
+    ids = tuple(file.relative_to(folder).as_posix() for file in found)
+    if read.skipped:
+        print(f"{len(read.skipped)} of {len(files)} pictures of {folder} cannot be used.", file=sys.stderr)
+    return ShownPictures(replace(read, images=ids, skipped=()), found, tuple(_spaced(file.stem) for file in found))
+
+
+@torch.inference_mode()
+def _of_run(disambiguator: Disambiguator, run: Path) -> ShownPictures:
+    """Pictures of a run, whose features are at hand."""
+    folders = sorted(path.parent for path in run.glob("embeddings/pictures/*/index.parquet"))
+    store = FeatureStore(folders)
+    _check_towers(disambiguator, store, run)
+    pictures: dict[str, tuple[Picture, Path]] = {}
+    for folder in folders:
+        tables = (run / "pictures" / f"{folder.name}.parquet", run / "corpora" / folder.name / "pictures.parquet")
+        for picture in read_records(next(filter(Path.exists, tables), tables[0]), Picture):
+            # As the run wrote it: results/NAME/pictures/..., whatever the folder is called now.
+            file = run.joinpath(*Path(picture.path).parts[2:])
+            if picture.picture_id in store and file.is_relative_to(run / "pictures"):
+                pictures[picture.picture_id] = picture, file
+    ids = _sample(pictures)
+    device, model = disambiguator.model.device, disambiguator.model
+    parts = [model.image(tokens_of(store, some, device)) for some in _progress(ids)]
+    if not parts:
+        return NOTHING
+    return ShownPictures(
+        PictureSet(tuple(ids), joined(parts), ()),
+        tuple(pictures[at][1] for at in ids),
+        tuple(_spaced(pictures[at][0].name) for at in ids),
+        _queries(run, ids),
+    )
+
+
+def _check_towers(disambiguator: Disambiguator, store: FeatureStore, run: Path) -> None:
+    settings = disambiguator.encoders.settings
+    decisive = ("kind", "grid") if settings.kind == "pair" else ("kind", "clip_architecture", "trainable_image_blocks")
+    for told in store.described:
+        for name in decisive:
+            if name in told and told[name] != getattr(settings, name):
+                raise UserError(
+                    f"The pictures of {run} were embedded by other towers than the model's ({name}: {told[name]!r}, "
+                    f"the model's {getattr(settings, name)!r}). Name a folder of pictures: --pictures FOLDER"
+                )
+
+
+def _queries(run: Path, ids: list[str], most: int = 4) -> tuple[Query, ...]:
+    """Some visual queries of the run's tests, hard ones first, each of another word."""
+    places = {item: at for at, item in enumerate(ids)}
+    found: dict[str, Query] = {}
+    for table in sorted(run.glob("corpora/*/test.parquet"), key=lambda path: (path.parent.name != "hard", path)):
+        try:
+            of_table = {query.instance_id: query for query in read_records(table, VisualInstance)}
+        except UserError:  # of textual instances
+            continue
+        for at in order_by_digest(of_table, seed=1):
+            query = of_table[at]
+            if query.word not in found and all(one in places for one in query.candidates):
+                shown = tuple(places[one] for one in query.candidates)
+                found[query.word] = Query(query.word, query.phrase, shown)
+            if len(found) == most:
+                return tuple(found.values())
+    return tuple(found.values())
+
+
+def _sample(names: Iterable[str]) -> list[str]:
+    """All names, or MOST of them by their digest, in their order."""
+    names = list(names)
+    if len(names) <= MOST:
+        return names
+    print(f"{MOST:,} of {len(names):,} pictures are shown.", file=sys.stderr)
+    chosen = set(order_by_digest(names, seed=0)[:MOST])
+    return [name for name in names if name in chosen]
+
+
+def _progress(items: list) -> Iterable[list]:
+    """Lists of AT_ONCE items; how far they are stands on stderr, where it takes long."""
+    with tqdm(total=len(items), desc="pictures", unit="picture", delay=2, leave=False, file=sys.stderr) as progress:
+        for start in range(0, len(items), AT_ONCE):
+            yield items[start : start + AT_ONCE]
+            progress.update(len(items[start : start + AT_ONCE]))
+
+
+def _joined(parts: Iterable[PictureSet]) -> PictureSet:
+    parts = list(parts)
+    vectors = [part.vectors for part in parts if part.vectors is not None]
+    images = tuple(image for part in parts for image in part.images)
+    skipped: tuple[SkippedImage, ...] = tuple(one for part in parts for one in part.skipped)
+    return PictureSet(images, joined(vectors) if vectors else None, skipped)
+
+
+def _spaced(name: str) -> str:
+    """flying-fox as words."""
+    return name.replace("-", " ").replace("_", " ")
