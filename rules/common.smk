@@ -164,6 +164,11 @@ def picture_table(style):
     )
 
 
+def picture_shards(style):
+    """In how many jobs a set is embedded: a rendered style, of hundreds of pictures, in one."""
+    return 1 if style in STYLES else config["encoder"]["picture_shards"]
+
+
 INVENTORY = {
     "senses": result("inventory/senses.parquet"),
     "synsets": result("inventory/synsets.parquet"),
@@ -172,7 +177,11 @@ TEXT_FEATURES = expand(
     result("embeddings/texts/shard-{shard}"),
     shard=range(config["encoder"]["text_shards"]),
 )
-PICTURE_FEATURES = expand(result("embeddings/pictures/{style}"), style=PICTURE_SETS)
+PICTURE_FEATURES = [
+    result(f"embeddings/pictures/{style}/shard-{shard}")
+    for style in PICTURE_SETS
+    for shard in range(picture_shards(style))
+]
 
 PAIR = config["encoder"]["kind"] == "pair"
 # A CLIP's weights are a data set of the manifest, or what open_clip takes itself: a file, a tag.

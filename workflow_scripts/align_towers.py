@@ -12,7 +12,7 @@ with rule_log(snakemake):
     given = snakemake.input
     (phrases,), (pictures,) = given.phrases, given.pictures_train
     dev_style, dev_words = given.visual_dev
-    choose_device(snakemake.config["machine"]["device"], snakemake.threads)
+    choose_device(snakemake.config["machine"]["device"], snakemake.threads, snakemake.resources.get("gpu", 0))
     align(
         snakemake.output.folder,
         Inventory.read(given.senses, given.synsets),
