@@ -5,14 +5,6 @@
 configfile: workflow.source_path("config.yaml")
 
 
-# Before all rules: put behind them, Snakemake drops the constraints of their own where files are in a bucket.
-wildcard_constraints:
-    corpus=r"[A-Za-z0-9_-]+",
-    split=r"[A-Za-z0-9_-]+",
-    experiment=r"[A-Za-z0-9_-]+",
-    seed=r"\d+",
-
-
 include: "rules/common.smk"
 include: "rules/download.smk"
 include: "rules/prepare.smk"

@@ -25,6 +25,18 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+# Used with --software-deployment-method apptainer alone.
+container: config["machine"]["container"]
+
+
+# Here, before all rules: behind them it would wipe out their own constraints where files are in a bucket.
+wildcard_constraints:
+    corpus=r"[A-Za-z0-9_-]+",
+    split=r"[A-Za-z0-9_-]+",
+    experiment=r"[A-Za-z0-9_-]+",
+    seed=r"\d+",
+
+
 STYLES = list(config["pictures"]["styles"])
 EXPERIMENTS = settings.all_experiments(config)
 # Those with a model: trained here, or read from a folder.

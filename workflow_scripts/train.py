@@ -44,4 +44,4 @@ with rule_log(snakemake):
     read += [f"{arguments['towers']}/heads.safetensors"] if arguments["towers"] else []
     decisive = {**arguments, "code": params.code, "files": [sha256(name) for name in read]}
     arguments["resume"] = f"resources/resume/{digest(decisive)}"
-    launch(arguments, processes=snakemake.resources.get("gpu", 0))
+    launch(arguments, snakemake.resources.get("gpu", 0), snakemake.resources.get("nodes", 1))
