@@ -260,6 +260,22 @@ def test_pictures_are_embedded_and_the_unusable_counted_by_reason(tmp_path, work
     np.testing.assert_array_equal(store.pooled(list(shades))[:, 0], list(shades.values()))
 
 
+def test_the_number_of_shards_changes_no_picture(tmp_path):
+    names = [f"{shade}.png" for shade in range(0, 250, 10)]
+    for name in names:
+        Image.new("RGB", (4, 4), (int(name[:-4]), 0, 0)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    table, stores = listed(tmp_path, [*names, "broken.png"]), []
+    for shards in (1, 3, 40):  # of 40 some have nothing, and one the broken picture alone
+        folders, skipped = [tmp_path / f"{shards}.{shard}" for shard in range(shards)], 0
+        for shard, folder in enumerate(folders):
+            embed_pictures(table, ColourEncoder(), folder, tmp_path / "skipped.json", 4, shard=shard, shards=shards)
+            skipped += sum(json.loads((tmp_path / "skipped.json").read_text()).values())
+        stores.append(FeatureStore(folders))
+        assert sorted(stores[-1].place) == sorted(names) and skipped == 1
+        np.testing.assert_array_equal(stores[-1].pooled(names), stores[0].pooled(names))
+
+
 @pytest.mark.parametrize("fails_at", [1, 4])  # in the middle, and behind the last picture
 def test_a_batch_that_cannot_be_written_ends_the_embedding_and_leaves_nothing(tmp_path, monkeypatch, fails_at):
     Image.new("RGB", (4, 4)).save(tmp_path / "good.png")

@@ -47,7 +47,7 @@ def test_the_whole_workflow_scores_in_a_bucket_what_it_does_on_a_disk(project, s
     assert server.read(f"whole/{SCORES}") == (project / SCORES).read_bytes()
     page = server.read("whole/results/tiny/report/index.html").decode()
     # The pictures that the page shows are fetched for it, and its costs are those of the jobs.
-    assert page.count("data:image/jpeg") > 50
+    assert page.count("data:image/jpeg") > 20
     assert b'"rule": "train"' in server.read("whole/results/tiny/costs.json")
     made = {path for path in project.rglob("*") if ".snakemake" not in path.parts} - before
     assert {path.relative_to(project).parts[0] for path in made} <= {"polclip", "resources"}

@@ -129,7 +129,7 @@ def embed_texts(
 def _texts_of_shard(file: pq.ParquetFile, shard: int, shards: int) -> Iterator[tuple[str, str]]:
     """Id and text of one shard's."""
     for rows in file.iter_batches(TEXTS_AT_ONCE, columns=["text_id", "text"]):
-        for item, text in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+        for item, text in zip(rows["text_id"].to_pylist(), rows["text"].to_pylist(), strict=True):
             if shard_of(item, shards) == shard:
                 yield item, text
 

@@ -59,14 +59,19 @@ def _torchrun(processes: int, nodes: int) -> list[str]:
     if nodes <= 1:
         return [*here, "--standalone", f"--nproc-per-node={processes}"]
     if processes % nodes:
-        raise UserError(f"{processes} GPUs cannot be spread evenly over {nodes} nodes: --set-resources train:gpu=NUMBER")
+        raise UserError(
+            f"{processes} GPUs cannot be spread evenly over {nodes} nodes: --set-resources train:gpu=NUMBER"
+        )
     if "SLURM_JOB_ID" not in os.environ:
-        raise UserError(f"Training over {nodes} nodes is started by srun in a Slurm job, and this is none: leave `nodes` out.")
+        raise UserError(
+            f"Training over {nodes} nodes is started by srun in a Slurm job, and this is none: leave the resource nodes out."
+        )
     with socket.create_server(("", 0)) as free:
         port = free.getsockname()[1]
     meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={socket.gethostname()}:{port}"]
     return [
         *("srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"),
+        f"--cpus-per-task={os.environ.get('SLURM_CPUS_PER_TASK', 1)}",  # srun takes one where it is not told
         *(*here, f"--nnodes={nodes}", f"--nproc-per-node={processes // nodes}", *meeting),
         f"--rdzv-id={os.environ['SLURM_JOB_ID']}",
     ]
