@@ -2,9 +2,10 @@
 
     python benchmarks/dag.py
 
-Two dry runs of `snakemake all ablations` in a new folder: one where nothing is there (`build_s`), and one where every file
-is (`again_s`), as a stand-in without content that is recorded as made; the pictures are there as so many files too. Peaks
-are Snakemake's own. No network, no GPU, nothing is computed.
+Two dry runs of `snakemake all ablations` in a new folder: one where nothing is there (`build_s`), and one where every
+file is (`again_s`), as a stand-in without content that is recorded as made; the pictures are there as so many files too.
+Seconds are those of the clock and of the processor (`_cpu_s`), peaks Snakemake's own. No network, no GPU, nothing is
+computed.
 """
 
 import argparse
@@ -32,8 +33,8 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def snakemake(folder: Path, *arguments: str) -> tuple[str, float, float]:
-    """What Snakemake says, its seconds and its peak of memory in MB."""
+def snakemake(folder: Path, *arguments: str) -> tuple[str, dict]:
+    """What Snakemake says, its seconds and its peak of memory."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     command += ["--cores", "1", *arguments, "--configfile", str(folder / "size.yaml")]
     start = time.perf_counter()
@@ -43,7 +44,8 @@ def snakemake(folder: Path, *arguments: str) -> tuple[str, float, float]:
     seconds, text = time.perf_counter() - start, (folder / "said.txt").read_text()
     if status:
         raise SystemExit(text[-3000:])
-    return text, seconds, usage.ru_maxrss * 1024 / 1e6
+    used = {"s": seconds, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss * 1024 / 1e6}
+    return text, used
 
 
 def make_stand_ins(folder: Path, said: str) -> int:
@@ -63,14 +65,15 @@ def make_stand_ins(folder: Path, said: str) -> int:
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict:
-    size = {"seeds": list(range(args.seeds)), "encoder": {f"{kind}_shards": args.shards for kind in ("text", "picture")}}
+    shards = {"text_shards": args.shards, "picture_shards": args.shards}
+    size = {"seeds": list(range(args.seeds)), "encoder": shards}
     (folder / "size.yaml").write_text(yaml.safe_dump(size))
-    said, build_s, build_peak = snakemake(folder, "all", "ablations", "-n")
+    said, build = snakemake(folder, "all", "ablations", "-n")
     jobs = int(re.search(r"^total +(\d+)$", said, re.MULTILINE)[1])
     trainings = int(re.search(r"^train +(\d+)$", said, re.MULTILINE)[1])
     files = make_stand_ins(folder, said)
     snakemake(folder, "all", "ablations", "--touch", "--forceall", "--quiet", "all")
-    said, again_s, again_peak = snakemake(folder, "all", "ablations", "-n")
+    said, again = snakemake(folder, "all", "ablations", "-n")
     if "Nothing to be done" not in said:
         raise SystemExit(said[-3000:])
     return {
@@ -79,10 +82,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict:
         "trainings": trainings,
         "files": files,
         "pictures": sum(SHOWN.values()),
-        "build_s": build_s,
-        "build_peak_mb": build_peak,
-        "again_s": again_s,
-        "again_peak_mb": again_peak,
+        **{f"build_{key}": value for key, value in build.items()},
+        **{f"again_{key}": value for key, value in again.items()},
     }
 
 
@@ -91,6 +92,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         result = measure(args, Path(name))
     print(f"{result['jobs']} jobs, {result['trainings']} of them trainings; {result['files']} files")
-    print(f"nothing there     {result['build_s']:6.1f} s {result['build_peak_mb']:6.0f} MB")
-    print(f"everything there  {result['again_s']:6.1f} s {result['again_peak_mb']:6.0f} MB")
+    for name, of in (("nothing there", "build"), ("everything there", "again")):
+        s, cpu_s, peak = (result[f"{of}_{key}"] for key in ("s", "cpu_s", "peak_mb"))
+        print(f"{name:18}{s:6.1f} s, {cpu_s:6.1f} s of the processor, {peak:6.0f} MB")
     print(json.dumps(result))

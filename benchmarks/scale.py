@@ -4,12 +4,12 @@
     python benchmarks/scale.py --instances 226036 --pictures 10000
 
 All data is made on the spot: an inventory of WordNet's size, SemCor's tag files with random words, a tar of small
-pictures. Each step of the workflow runs on it by its own function, in a process of its own, so that its peak of memory is
-its own: `semcor` (archive to instances), `pictures` (tar to files and records), `collect_texts`, `embed_texts` and
+pictures. Each step of the workflow runs on it by its own function, in a process of its own, so that its peak of memory
+is its own: `semcor` (archive to instances), `pictures` (tar to files and records), `collect_texts`, `embed_texts` and
 `embed_pictures`, of which the last two have an encoder that computes next to nothing.
 
-`peak_ratio` is a step's peak at full size over that at a tenth; `time_ratio` its seconds over ten times those at a tenth
-(1: linear), the seconds being those of the processor, which others on the machine do not lengthen.
+`peak_ratio` is a step's peak at full size over that at a tenth; `time_ratio` its seconds over ten times those at a
+tenth (1: linear), the seconds being those of the processor, which others on the machine do not lengthen.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""One GPU a job on a machine without a scheduler: whoever uses a GPU holds the lock of its file, for as long as it lives.
+"""One GPU a job on a machine without a scheduler: whoever uses a GPU holds its lock file, for as long as it lives.
 
 Jobs that Snakemake runs side by side (`--resources gpu=4`) would all take the first GPU otherwise. Slurm and others
 give each job its own, by CUDA_VISIBLE_DEVICES or by showing no other: then nothing is locked.

@@ -1,4 +1,4 @@
-"""The environments for clusters: conda's file and the recipes of images hold the versions of the lock, and no others."""
+"""The environments for clusters: conda's file and the recipes of images hold the lock's versions, and no others."""
 
 import re
 from pathlib import Path

@@ -36,7 +36,9 @@ with rule_log(snakemake):
         "text_weights": given.get("weights") or None,
         "training": params.training,
         "seed": int(snakemake.wildcards.seed),
-        "device": choose_device(snakemake.config["machine"]["device"], snakemake.threads, snakemake.resources.get("gpu", 0)),
+        "device": choose_device(
+            snakemake.config["machine"]["device"], snakemake.threads, snakemake.resources.get("gpu", 0)
+        ),
     }
     # Named by all that decides the course of the training: settings, code, and what the files hold.
     read = [name for key in FILES for name in arguments[key]] + list(arguments["definitions"].values())

@@ -54,7 +54,7 @@ def launch(arguments: dict, processes: int = 1, nodes: int = 1) -> None:
 
 
 def _torchrun(processes: int, nodes: int) -> list[str]:
-    """The command that starts the processes; over several nodes srun starts it once on each, and they meet at this one."""
+    """The command that starts the processes; over several nodes srun starts it on each, and they meet at this one."""
     here = [sys.executable, "-m", "torch.distributed.run"]
     if nodes <= 1:
         return [*here, "--standalone", f"--nproc-per-node={processes}"]
@@ -64,7 +64,8 @@ def _torchrun(processes: int, nodes: int) -> list[str]:
         )
     if "SLURM_JOB_ID" not in os.environ:
         raise UserError(
-            f"Training over {nodes} nodes is started by srun in a Slurm job, and this is none: leave the resource nodes out."
+            f"Training over {nodes} nodes is started by srun in a Slurm job, and this is none: "
+            "leave the resource `nodes` out."
         )
     with socket.create_server(("", 0)) as free:
         port = free.getsockname()[1]
