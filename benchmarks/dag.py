@@ -3,9 +3,9 @@
     python benchmarks/dag.py
 
 Two dry runs of `snakemake all ablations` in a new folder: one where nothing is there (`build_s`), and one where every
-file is (`again_s`), as a stand-in without content that is recorded as made; the pictures are there as so many files too.
-Seconds are those of the clock and of the processor (`_cpu_s`), peaks Snakemake's own. No network, no GPU, nothing is
-computed.
+file is (`again_s`), as a stand-in without content that is recorded as made; the pictures are there as so many files
+too. Seconds are those of the clock and of the processor (`_cpu_s`), peaks Snakemake's own. No network, no GPU, nothing
+is computed.
 """
 
 import argparse
@@ -49,8 +49,9 @@ def snakemake(folder: Path, *arguments: str) -> tuple[str, dict]:
 
 
 def make_stand_ins(folder: Path, said: str) -> int:
-    """Every output that the dry run names, without content; give how many."""
-    outputs = {name for line in re.findall(r"^    output: (.*)$", said, re.MULTILINE) for name in line.split(", ")}
+    """Every file that the dry run says it would write, without content; give how many."""
+    lines = re.findall(r"^    (?:output|benchmark): (.*)$", said, re.MULTILINE)
+    outputs = {name for line in lines for name in line.split(", ")}
     for name in outputs:
         path = folder / name
         if path.suffix:

@@ -45,9 +45,7 @@ def options() -> argparse.Namespace:
 def senses_of(number: int) -> list[tuple[str, str]]:
     """Sense key and synset of the senses of one of the words that have some: five each."""
     each = SENSES // WORDS_WITH_SENSES
-    return [
-        (f"word{number}%1:05:{sense:02d}::", f"{(number * each + sense) % SYNSETS:08d}-n") for sense in range(each)
-    ]
+    return [(f"word{number}%1:05:{sense:02d}::", f"{(number * each + sense) % SYNSETS:08d}-n") for sense in range(each)]
 
 
 def make_inventory(folder: Path) -> None:
@@ -172,9 +170,7 @@ class ColourEncoder:
 def embed_pictures(folder: Path) -> None:
     from polclip.encoders.embed import embed_pictures
 
-    embed_pictures(
-        folder / "pictures.parquet", ColourEncoder(), folder / "features", folder / "skipped.json", batch=64
-    )
+    embed_pictures(folder / "pictures.parquet", ColourEncoder(), folder / "features", folder / "skipped.json", batch=64)
 
 
 STEPS = (semcor, pictures, collect_texts, embed_texts, embed_pictures)

@@ -147,7 +147,8 @@ def write_provenance(
     """Write versions, archives, settings and what was skipped as one JSON object.
 
     archives: entries of the manifest and where their files lie. skipped: steps with a JSON file that counts by
-    reason; of several files of one step the sum. counts: corpus to its JSON file of counts, or of counts by part, of which `LEFT_OUT` is taken.
+    reason; of several files of one step the sum. counts: corpus to its JSON file of counts, or of counts by part, of
+    which `LEFT_OUT` is taken.
     A checksum is the manifest's or the one recorded at download: 195 GB are not read again for it.
     """
     of_steps: Counter[tuple[str, str]] = Counter()

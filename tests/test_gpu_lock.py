@@ -29,9 +29,12 @@ def start(tmp_path):
         kept = {name: value for name, value in os.environ.items() if name not in gpu_lock.SCHEDULERS}
         jobs.append(
             subprocess.Popen(
-                [sys.executable, "-c", CLAIM, str(wanted), str(tmp_path)], text=True, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, env=kept | {"CUDA_VISIBLE_DEVICES": there, **environment},
-            )  # fmt: skip
+                [sys.executable, "-c", CLAIM, str(wanted), str(tmp_path)],
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=kept | {"CUDA_VISIBLE_DEVICES": there, **environment},
+            )
         )
         return jobs[-1]
 

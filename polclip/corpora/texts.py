@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from contextlib import ExitStack
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
