@@ -18,13 +18,6 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
-wildcard_constraints:
-    corpus=r"[A-Za-z0-9_-]+",
-    split=r"[A-Za-z0-9_-]+",
-    experiment=r"[A-Za-z0-9_-]+",
-    seed=r"\d+",
-
-
 localrules:
     all,
     datasets,

@@ -1,20 +1,25 @@
 """Where torch computes."""
 
 from polclip.errors import UserError
+from polclip.gpu_lock import claim_gpus
 
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def choose_device(requested: str, threads: int = 1) -> str:
+def choose_device(requested: str, threads: int = 1, gpus: int = 0) -> str:
     """The device to use, `cpu` or `cuda`, with torch held to `threads` CPU threads.
 
     requested: `auto` takes a GPU where there is one; `cpu` and `cuda` are taken at their word.
+    gpus: so many are claimed first, see `polclip.gpu_lock`; 0: none, for programs that run by themselves.
     Raises UserError for another word, and for `cuda` on a machine without a GPU that torch can use.
     """
-    import torch  # here, so that steps without torch can name the devices
-
     if requested not in DEVICES:
         raise UserError(f"machine.device: {requested!r} is not allowed; allowed: {' | '.join(DEVICES)}.")
+    if requested != "cpu":
+        claim_gpus(gpus)
+
+    import torch  # here, so that steps without torch can name the devices
+
     torch.set_num_threads(threads)
     there = torch.cuda.is_available()
     if requested == "cuda" and not there:

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import distributions
@@ -140,20 +141,20 @@ def write_provenance(
     output: str | Path,
     config: Mapping,
     archives: Iterable[tuple[Dataset, str | Path]],
-    skipped: Mapping[str, str | Path],
+    skipped: Iterable[tuple[str, str | Path]],
     counts: Mapping[str, str | Path] = MappingProxyType({}),
 ) -> None:
     """Write versions, archives, settings and what was skipped as one JSON object.
 
-    archives: entries of the manifest and where their files lie. skipped: step to a JSON file that counts by
-    reason. counts: corpus to its JSON file of counts, or of counts by part, of which `LEFT_OUT` is taken.
+    archives: entries of the manifest and where their files lie. skipped: steps with a JSON file that counts by
+    reason; of several files of one step the sum. counts: corpus to its JSON file of counts, or of counts by part, of
+    which `LEFT_OUT` is taken.
     A checksum is the manifest's or the one recorded at download: 195 GB are not read again for it.
     """
-    rows = [
-        {"step": step, "reason": reason, "count": count}
-        for step, path in skipped.items()
-        for reason, count in read_json(path).items()
-    ]
+    of_steps: Counter[tuple[str, str]] = Counter()
+    for step, path in skipped:
+        of_steps.update({(step, reason): count for reason, count in read_json(path).items()})
+    rows = [{"step": step, "reason": reason, "count": count} for (step, reason), count in of_steps.items()]
     for corpus, path in counts.items():
         of_parts = read_json(path)
         if not any(isinstance(value, dict) for value in of_parts.values()):

@@ -25,6 +25,18 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+# Used with --software-deployment-method apptainer alone.
+container: config["machine"]["container"]
+
+
+# Here, before all rules: behind them it would wipe out their own constraints where files are in a bucket.
+wildcard_constraints:
+    corpus=r"[A-Za-z0-9_-]+",
+    split=r"[A-Za-z0-9_-]+",
+    experiment=r"[A-Za-z0-9_-]+",
+    seed=r"\d+",
+
+
 STYLES = list(config["pictures"]["styles"])
 EXPERIMENTS = settings.all_experiments(config)
 # Those with a model: trained here, or read from a folder.
@@ -164,6 +176,11 @@ def picture_table(style):
     )
 
 
+def picture_shards(style):
+    """In how many jobs a set is embedded: a rendered style, of hundreds of pictures, in one."""
+    return 1 if style in STYLES else config["encoder"]["picture_shards"]
+
+
 INVENTORY = {
     "senses": result("inventory/senses.parquet"),
     "synsets": result("inventory/synsets.parquet"),
@@ -172,7 +189,11 @@ TEXT_FEATURES = expand(
     result("embeddings/texts/shard-{shard}"),
     shard=range(config["encoder"]["text_shards"]),
 )
-PICTURE_FEATURES = expand(result("embeddings/pictures/{style}"), style=PICTURE_SETS)
+PICTURE_FEATURES = [
+    result(f"embeddings/pictures/{style}/shard-{shard}")
+    for style in PICTURE_SETS
+    for shard in range(picture_shards(style))
+]
 
 PAIR = config["encoder"]["kind"] == "pair"
 # A CLIP's weights are a data set of the manifest, or what open_clip takes itself: a file, a tag.

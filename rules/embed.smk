@@ -64,14 +64,15 @@ rule embed_pictures:
         files=result("pictures/{style}"),
         weights=IMAGE_WEIGHTS,
     output:
-        folder=directory(result("embeddings/pictures/{style}")),
-        skipped=result("embeddings/pictures/{style}.skipped.json"),
+        folder=directory(result("embeddings/pictures/{style}/shard-{shard}")),
+        skipped=result("embeddings/pictures/{style}/shard-{shard}.skipped.json"),
     log:
-        result("logs/embed_pictures/{style}.log"),
+        result("logs/embed_pictures/{style}.shard-{shard}.log"),
     benchmark:
-        result("benchmarks/embed_pictures/{style}.tsv")
+        result("benchmarks/embed_pictures/{style}.shard-{shard}.tsv")
     wildcard_constraints:
         style=one_of(PICTURE_SETS),
+        shard=r"\d+",
     conda:
         "../environment.yaml"
     threads: threads_of("embed")
@@ -81,6 +82,7 @@ rule embed_pictures:
         gpu=GPUS,
     params:
         encoder=pick("encoder", *ENCODER_KEYS),
+        shards=lambda wildcards: picture_shards(wildcards.style),
         code=code_of("embed_pictures"),
     script:
         "../workflow_scripts/embed_pictures.py"

@@ -79,7 +79,6 @@ rule costs:
         mem_mb=growing(500),
         runtime=growing(5),
     params:
-        benchmarks=result("benchmarks"),
         code=code_of("costs"),
     script:
         "../workflow_scripts/costs.py"
@@ -91,10 +90,7 @@ rule provenance:
         archives=[archive(name) for name in DATASETS],
         rendered=expand(result("pictures/{style}.skipped.json"), style=STYLES),
         unpacked=expand(result("pictures/{style}.skipped.json"), style=used(*IMAGE_SENSES)),
-        embedded=expand(
-            result("embeddings/pictures/{style}.skipped.json"),
-            style=PICTURE_SETS if ENCODES else [],
-        ),
+        embedded=[f"{folder}.skipped.json" for folder in PICTURE_FEATURES if ENCODES],
         counts=[result(f"corpora/{corpus}/counts.json") for corpus in COUNTED_CORPORA],
     output:
         provenance=result("provenance.json"),
@@ -128,6 +124,8 @@ rule report:
         predictions=prediction_files(),
         instances=TEST_FILES,
         pictures=[picture_table(style) for style in PICTURE_SETS],
+        # Those that the page shows: where files are in a bucket they have to be fetched.
+        folders=[result(f"pictures/{style}") for style in STYLES + used("vwsd", "vwsd_train")],
         definition_costs=definition_costs(),
         defined=defined_files("dev", "test"),
         definitions=definition_files("dev", "test"),

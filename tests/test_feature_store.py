@@ -91,7 +91,7 @@ def test_an_item_that_was_never_embedded_is_named(tmp_path):
             ask("lost")
 
 
-@pytest.mark.parametrize("name", ["_GrowingArray.append", "pd.DataFrame.to_parquet"])
+@pytest.mark.parametrize("name", ["_GrowingArray.append", "pq.ParquetWriter.write_table"])
 def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, name):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -260,6 +260,22 @@ def test_pictures_are_embedded_and_the_unusable_counted_by_reason(tmp_path, work
     np.testing.assert_array_equal(store.pooled(list(shades))[:, 0], list(shades.values()))
 
 
+def test_the_number_of_shards_changes_no_picture(tmp_path):
+    names = [f"{shade}.png" for shade in range(0, 250, 10)]
+    for name in names:
+        Image.new("RGB", (4, 4), (int(name[:-4]), 0, 0)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    table, stores = listed(tmp_path, [*names, "broken.png"]), []
+    for shards in (1, 3, 40):  # of 40 some have nothing, and one the broken picture alone
+        folders, skipped = [tmp_path / f"{shards}.{shard}" for shard in range(shards)], 0
+        for shard, folder in enumerate(folders):
+            embed_pictures(table, ColourEncoder(), folder, tmp_path / "skipped.json", 4, shard=shard, shards=shards)
+            skipped += sum(json.loads((tmp_path / "skipped.json").read_text()).values())
+        stores.append(FeatureStore(folders))
+        assert sorted(stores[-1].place) == sorted(names) and skipped == 1
+        np.testing.assert_array_equal(stores[-1].pooled(names), stores[0].pooled(names))
+
+
 @pytest.mark.parametrize("fails_at", [1, 4])  # in the middle, and behind the last picture
 def test_a_batch_that_cannot_be_written_ends_the_embedding_and_leaves_nothing(tmp_path, monkeypatch, fails_at):
     Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
@@ -269,7 +285,7 @@ def test_a_batch_that_cannot_be_written_ends_the_embedding_and_leaves_nothing(tm
         written.append(ids)
         if len(written) == fails_at + 1:
             raise OSError(28, "No space left on device")
-        self.ids += ids
+        self.items += len(ids)
 
     monkeypatch.setattr("polclip.encoders.embed.ShardWriter.add", add)
     with pytest.raises(UserError, match="No space left"):

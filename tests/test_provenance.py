@@ -108,7 +108,7 @@ def test_provenance_tells_archives_settings_and_what_was_skipped(tmp_path):
         output,
         {"name": "x", "seeds": [1]},
         [(dataset("a", sha256="f00d"), known), (dataset("b"), recorded), (dataset("c"), neither)],
-        {"embed_pictures noto": tmp_path / "skipped.json"},
+        [("embed_pictures noto", tmp_path / "skipped.json")] * 2,
         {"unified_wsd": tmp_path / "counts.json"},
     )
     told = json.loads(output.read_text())
@@ -117,7 +117,7 @@ def test_provenance_tells_archives_settings_and_what_was_skipped(tmp_path):
     assert told["config"] == {"name": "x", "seeds": [1]}
     assert told["versions"]["python"] == sys.version.split()[0] and "numpy" in told["versions"]
     assert told["skipped"] == [
-        {"step": "embed_pictures noto", "reason": "too large", "count": 2},
+        {"step": "embed_pictures noto", "reason": "too large", "count": 4},
         {
             "step": "unified_wsd ALL",
             "reason": "the gold is not among the candidates (kept)",

@@ -78,7 +78,7 @@ def test_the_papers_reproduction_builds_without_network_key_or_gpu(copy):
         "report",
     ):
         assert jobs[rule] >= 1
-    assert jobs["train"] == 1 and jobs["embed_texts"] == 8
+    assert jobs["train"] == 1 and jobs["embed_texts"] == 8 and jobs["embed_pictures"] == 4 * 8
 
 
 def test_the_demo_builds(copy):

@@ -10,7 +10,7 @@ from polclip.rule_log import rule_log
 with rule_log(snakemake), TemporaryDirectory() as unpacked:
     weights = snakemake.input.weights
     settings = EncoderSettings.of(snakemake.params.encoder, weights)
-    device = choose_device(snakemake.config["machine"]["device"], snakemake.threads)
+    device = choose_device(snakemake.config["machine"]["device"], snakemake.threads, snakemake.resources.get("gpu", 0))
     embed_pictures(
         snakemake.input.pictures,
         image_encoder(settings, weights, Path(unpacked, "encoder"), device),
@@ -21,4 +21,6 @@ with rule_log(snakemake), TemporaryDirectory() as unpacked:
         # beside the one that feeds the encoder
         workers=snakemake.threads - 1,
         described=settings.written(),
+        shard=int(snakemake.wildcards.shard),
+        shards=snakemake.params.shards,
     )

@@ -10,7 +10,7 @@ from polclip.rule_log import rule_log
 with rule_log(snakemake), TemporaryDirectory() as unpacked:
     weights = snakemake.input.weights
     settings = EncoderSettings.of(snakemake.params.encoder, weights)
-    device = choose_device(snakemake.config["machine"]["device"], snakemake.threads)
+    device = choose_device(snakemake.config["machine"]["device"], snakemake.threads, snakemake.resources.get("gpu", 0))
     embed_texts(
         snakemake.input.texts,
         text_encoder(settings, weights, Path(unpacked, "encoder"), device),

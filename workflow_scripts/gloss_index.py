@@ -12,7 +12,7 @@ from polclip.rule_log import rule_log
 
 with rule_log(snakemake), TemporaryDirectory() as unpacked:
     given, folder = snakemake.input, Path(snakemake.input.model).parent
-    device = choose_device(snakemake.config["machine"]["device"], snakemake.threads)
+    device = choose_device(snakemake.config["machine"]["device"], snakemake.threads, snakemake.resources.get("gpu", 0))
     model = read_model(folder).to(device)
     archive = Path(given.weights) if given.get("weights") else None
     encoder = open_text_encoder(read_encoders(folder), model, archive, Path(unpacked), device)

@@ -22,7 +22,9 @@ with rule_log(snakemake):
         definitions=dict(zip(given.defined, given.definitions, strict=True)),
         forms=snakemake.params.forms,
         context_words=snakemake.params.context_words,
-        device=choose_device(snakemake.config["machine"]["device"], snakemake.threads),
+        device=choose_device(
+            snakemake.config["machine"]["device"], snakemake.threads, snakemake.resources.get("gpu", 0)
+        ),
     )
     for task, benchmark, instances, predictions in zip(
         tasks, snakemake.params.benchmarks, given.instances, snakemake.output.predictions, strict=True

@@ -8,11 +8,13 @@ from polclip.rule_log import rule_log
 
 with rule_log(snakemake):
     manifest = read_manifest(Path(snakemake.scriptdir).parent / "rules" / "datasets.yaml")
-    named = {"render_pictures": snakemake.input.rendered, "embed_pictures": snakemake.input.embedded}
+    skipped = [(f"render_pictures {Path(path).name.split('.')[0]}", path) for path in snakemake.input.rendered]
+    skipped += [(f"sense_pictures {Path(path).name.split('.')[0]}", path) for path in snakemake.input.unpacked]
+    skipped += [(f"embed_pictures {Path(path).parent.name}", path) for path in snakemake.input.embedded]
     write_provenance(
         snakemake.output.provenance,
         snakemake.params.config,
         archives=zip((manifest[name] for name in snakemake.params.datasets), snakemake.input.archives, strict=True),
-        skipped={f"{rule} {Path(path).name.split('.')[0]}": path for rule, paths in named.items() for path in paths},
+        skipped=skipped,
         counts={Path(path).parent.name: path for path in snakemake.input.counts},
     )

@@ -37,7 +37,9 @@ with rule_log(snakemake):
         "start": str(Path(given.start).parent) if given.get("start") else None,
         "training": params.training,
         "seed": int(snakemake.wildcards.seed),
-        "device": choose_device(snakemake.config["machine"]["device"], snakemake.threads),
+        "device": choose_device(
+            snakemake.config["machine"]["device"], snakemake.threads, snakemake.resources.get("gpu", 0)
+        ),
     }
     # Named by all that decides the course of the training: settings, code, and what the files hold.
     read = [name for key in FILES for name in arguments[key]] + list(arguments["definitions"].values())
@@ -46,4 +48,4 @@ with rule_log(snakemake):
     read += [f"{arguments['towers']}/heads.safetensors"] if arguments["towers"] else []
     decisive = {**arguments, "code": params.code, "files": [sha256(name) for name in read]}
     arguments["resume"] = f"resources/resume/{digest(decisive)}"
-    launch(arguments, processes=snakemake.resources.get("gpu", 0))
+    launch(arguments, snakemake.resources.get("gpu", 0), snakemake.resources.get("nodes", 1))

@@ -3,10 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from polclip.downloads.unpacking import read_member
 from polclip.files import read_json_lines, write_parquet
@@ -14,6 +17,7 @@ from polclip.inventory import Inventory
 from polclip.records import Phrase, Synset, TextualInstance, VisualInstance, read_records
 
 SCHEMA = pa.schema([("text_id", pa.string()), ("text", pa.string())])
+PARTS = 256  # of the texts, by the first two digits of their ids: one is in memory, the others wait on the disk
 
 
 def text_id(text: str) -> str:
@@ -155,14 +159,12 @@ def _texts(
         for query in read_records(path, VisualInstance):
             for definition in (None, known.get(query.instance_id)):
                 yield from query_texts(query, definition, forms)
-    by_synset: dict[str, list[str]] = {}
     for path in phrases:
         for phrase in read_records(path, Phrase):
-            by_synset.setdefault(phrase.synset_id, []).append(phrase.phrase)
+            synset = inventory.synset(phrase.synset_id)
+            yield from captions_of(synset, inventory, [phrase.phrase])
             if captions:
-                yield caption_text(phrase.word, inventory.synset(phrase.synset_id))
-    for synset_id, names in by_synset.items():
-        yield from captions_of(inventory.synset(synset_id), inventory, names)
+                yield caption_text(phrase.word, synset)
     for path in captions:
         for instance in read_records(path, TextualInstance):
             for key in inventory.with_synset(instance.candidates):
@@ -170,6 +172,21 @@ def _texts(
     synsets.update(inventory.sense(key).synset_id for key in senses)
     for synset_id in synsets:
         yield gloss_text(inventory.synset(synset_id))
+
+
+def _distinct(texts: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Each distinct text once, sorted by id."""
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder, f"{part:02x}") for part in range(PARTS)]
+        with ExitStack() as stack:
+            files = [stack.enter_context(open(path, "w", encoding="utf-8")) for path in paths]
+            for text, _ in groupby(texts):  # the words of a sentence follow each other
+                key = text_id(text)
+                files[int(key[:2], 16)].write(json.dumps([key, text]) + "\n")
+        for path in paths:
+            with open(path, encoding="utf-8") as file:
+                for key, text in sorted(dict(map(json.loads, file)).items()):
+                    yield {"text_id": key, "text": text}
 
 
 def collect(
@@ -196,19 +213,6 @@ def collect(
         classes: synset ids of the image classifier's classes.
         context_words: of the windows that textual instances are read in, see `in_windows`.
     """
-    texts = {
-        text_id(text): text
-        for text in _texts(
-            inventory,
-            textual,
-            visual,
-            phrases,
-            definitions,
-            forms,
-            captions,
-            classes,
-            context_words,
-        )
-    }
-    write_parquet(output, ({"text_id": key, "text": texts[key]} for key in sorted(texts)), SCHEMA)
-    return len(texts)
+    texts = _texts(inventory, textual, visual, phrases, definitions, forms, captions, classes, context_words)
+    write_parquet(output, _distinct(texts), SCHEMA)
+    return pq.read_metadata(output).num_rows

@@ -160,6 +160,7 @@ def _tar_members(plain: BinaryIO, archive: Path, max_members: int) -> Iterator[M
     while True:
         with translated(archive):
             info = opened.next()
+            opened.members.clear()  # tarfile keeps all it has met: a kilobyte for each picture
             if info is None:
                 file.check_end()
                 return

@@ -2,13 +2,15 @@
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -24,6 +26,9 @@ from polclip.records import Picture, read_records
 
 log = logging.getLogger(__name__)
 WRITING_BEHIND = 2  # batches encoded and not yet written, at most
+TEXTS_AT_ONCE = 8192  # sorted by their length, and held
+# A part of a set may have so few pictures that none of them can be read.
+FEW_PICTURES = 16
 
 
 @dataclass(frozen=True)
@@ -105,35 +110,56 @@ def embed_texts(
 ) -> int:
     """Encode the texts of one shard (Parquet: text_id, text) into a feature folder; return their number.
 
-    Texts of about one length go together, so that little padding is computed.
+    Of `TEXTS_AT_ONCE` those of about one length go together, so that little padding is computed.
     """
-    table = pd.read_parquet(texts)
-    table = table[[shard_of(item, shards) == shard for item in table["text_id"]]]
-    table = table.iloc[table["text"].str.len().argsort(kind="stable")]
-    progress = tqdm(total=len(table), desc=f"embed texts {shard + 1}/{shards}", unit="text", mininterval=5)
-    with shard_writer(folder, described) as writer:
-        for start in range(0, len(table), batch):
-            part = table.iloc[start : start + batch]
-            encoded = encoder(part["text"].tolist())
-            optional = {"spans": encoded.spans, "tokens": encoded.tokens}
-            writer.add(part["text_id"].tolist(), encoded.states, encoded.pooled, **optional)
-            progress.update(len(part))
+    with pq.ParquetFile(texts) as file, shard_writer(folder, described) as writer:
+        rows = _texts_of_shard(file, shard, shards)
+        about = -(-file.metadata.num_rows // shards)
+        progress = tqdm(total=about, desc=f"embed texts {shard + 1}/{shards}", unit="text", mininterval=5)
+        while some := sorted(islice(rows, TEXTS_AT_ONCE), key=lambda row: len(row[1])):
+            for start in range(0, len(some), batch):
+                ids, of_batch = map(list, zip(*some[start : start + batch], strict=True))
+                encoded = encoder(of_batch)
+                writer.add(ids, encoded.states, encoded.pooled, spans=encoded.spans, tokens=encoded.tokens)
+                progress.update(len(ids))
     progress.close()
-    return len(table)
+    return writer.items
+
+
+def _texts_of_shard(file: pq.ParquetFile, shard: int, shards: int) -> Iterator[tuple[str, str]]:
+    """Id and text of one shard's."""
+    for rows in file.iter_batches(TEXTS_AT_ONCE, columns=["text_id", "text"]):
+        for item, text in zip(rows["text_id"].to_pylist(), rows["text"].to_pylist(), strict=True):
+            if shard_of(item, shards) == shard:
+                yield item, text
 
 
 class _PictureFiles(Dataset):
     """Pictures read and prepared, or the reason why one cannot be used."""
 
-    def __init__(self, items: list[Picture], encoder: ImageEncoder) -> None:
-        self.items, self.prepare = items, encoder.prepare
+    def __init__(self, paths: pa.ChunkedArray, encoder: ImageEncoder) -> None:
+        self.paths, self.prepare = paths, encoder.prepare
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.paths)
 
     def __getitem__(self, place: int) -> tuple[int, torch.Tensor | str]:
-        picture = read_picture(self.items[place].path)
+        picture = read_picture(self.paths[place].as_py())
         return place, picture if isinstance(picture, str) else self.prepare(picture)
+
+
+def _pictures_of_shard(pictures: str | Path, shard: int, shards: int) -> pa.Table:
+    """Ids and paths of one shard's; packed, since a hundred thousand records would be as large as the encoder."""
+    schema = pa.schema([("picture_id", pa.string()), ("path", pa.string())])
+    rows = (
+        {"picture_id": picture.picture_id, "path": picture.path}
+        for picture in read_records(pictures, Picture)
+        if shard_of(picture.picture_id, shards) == shard
+    )
+    batches = []
+    while some := list(islice(rows, 10_000)):
+        batches.append(pa.RecordBatch.from_pylist(some, schema))
+    return pa.Table.from_batches(batches, schema).combine_chunks()
 
 
 def _some_good(batch: list[tuple[int, torch.Tensor | str]]) -> tuple[list[int], torch.Tensor | None, dict[int, str]]:
@@ -160,8 +186,10 @@ def embed_pictures(
     batch: int,
     workers: int = 0,
     described: dict | None = None,
+    shard: int = 0,
+    shards: int = 1,
 ) -> int:
-    """Encode the pictures of a Parquet file (Picture) into a feature folder; return their number.
+    """Encode the pictures of a Parquet file (Picture), those of one shard, into a feature folder; return their number.
 
     Pictures that are missing, broken or too large are left out and counted by reason in the JSON file `skipped`.
 
@@ -169,10 +197,10 @@ def embed_pictures(
         workers: processes that read and prepare pictures beside the encoder; 0: none.
         described: what the features were made with, stored beside them.
     """
-    items = list(read_records(pictures, Picture))
+    items = _pictures_of_shard(pictures, shard, shards)
     reasons: dict[str, int] = {}
     loader = DataLoader(
-        _PictureFiles(items, encoder),
+        _PictureFiles(items["path"], encoder),
         batch,
         num_workers=workers,
         collate_fn=_some_good,
@@ -181,24 +209,24 @@ def embed_pictures(
     needed = len(items) * encoder.bytes_per_picture
     tqdm.write(f"{len(items):,} pictures need {amount(needed)} of disk.")
     check_space(Path(folder), needed, f"Embedding {len(items):,} pictures (encoder.grid: 4 keeps fewer tokens of each)")
-    progress = tqdm(total=len(items), desc=f"embed {Path(pictures).stem}", unit="picture", mininterval=5)
+    progress = tqdm(total=len(items), desc=f"embed {Path(folder).parent.name}", unit="picture", mininterval=5)
     # Batches are copied and written while later ones are encoded: a GPU always has one waiting.
     with shard_writer(folder, described) as writer, ThreadPoolExecutor(1) as beside:
         pending: deque[Future] = deque()
         for places, prepared, unusable in loader:
             for place, reason in unusable.items():
-                log.warning("%s skipped: %s", items[place].path, reason)
+                log.warning("%s skipped: %s", items["path"][place], reason)
                 reasons[reason] = reasons.get(reason, 0) + 1
             if prepared is not None:
-                ids = [items[place].picture_id for place in places]
+                ids = items["picture_id"].take(places).to_pylist()
                 pending.append(beside.submit(_write, writer, ids, encoder(prepared)))
                 if len(pending) > WRITING_BEHIND:
                     pending.popleft().result()
             progress.update(len(places) + len(unusable))
         for written in pending:
             written.result()
-        if not writer.ids:
+        if not writer.items and (shards == 1 or len(items) > FEW_PICTURES):
             raise UserError(f"None of the {len(items)} pictures of {pictures} could be read: {reasons}.")
     progress.close()
     write_json(skipped, reasons)
-    return len(writer.ids)
+    return writer.items

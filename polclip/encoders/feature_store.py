@@ -14,11 +14,15 @@ from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from polclip.errors import UserError
 from polclip.files import complete_or_absent, read_json, write_json
 
 OPTIONAL = ("spans", "tokens", "class_probabilities")
+INDEX = pa.schema([("id", pa.string()), ("start", pa.int64()), ("length", pa.int64())])
+INDEX_ROWS = 10_000  # of a row group; so many are held
 
 
 def shard_of(item_id: str, shards: int) -> int:
@@ -35,7 +39,8 @@ def shard_writer(folder: str | Path, described: Mapping | None = None) -> Iterat
     with complete_or_absent(folder) as temporary:
         temporary.mkdir()
         with ExitStack() as files:
-            writer = ShardWriter(temporary, files)
+            index = files.enter_context(pq.ParquetWriter(temporary / "index.parquet", INDEX))
+            writer = ShardWriter(temporary, files, index)
             yield writer
             writer.finish()
         write_json(temporary / "encoder.json", dict(described or {}))
@@ -44,11 +49,13 @@ def shard_writer(folder: str | Path, described: Mapping | None = None) -> Iterat
 class ShardWriter:
     """Writes encoded batches as they come, so that a shard may be larger than the memory."""
 
-    def __init__(self, folder: Path, files: ExitStack) -> None:
-        self.folder, self.files = folder, files
-        self.ids: list[str] = []
-        self.lengths: list[int] = []
+    def __init__(self, folder: Path, files: ExitStack, index: pq.ParquetWriter) -> None:
+        self.folder, self.files, self.index = folder, files, index
+        self.items = 0  # added so far
         self.arrays: dict[str, _GrowingArray] = {}
+        self._ids: list[str] = []  # of which the index does not tell yet
+        self._lengths: list[int] = []
+        self._start = 0  # first state of these
 
     def add(self, ids: Sequence[str], states: Sequence[np.ndarray], pooled: np.ndarray, **optional: object) -> None:
         """Add a batch.
@@ -58,8 +65,11 @@ class ShardWriter:
             pooled: [items, width].
             optional: `spans` [tokens, 2] and `tokens` [tokens] an item, `class_probabilities` [items, classes].
         """
-        self.ids += list(ids)
-        self.lengths += [len(state) for state in states]
+        self._ids += list(ids)
+        self._lengths += [len(state) for state in states]
+        self.items += len(ids)
+        if len(self._ids) >= INDEX_ROWS:
+            self._write_index()
         for name, array in as_stored(states, pooled, **optional).items():
             self._append(name, array)
 
@@ -72,9 +82,13 @@ class ShardWriter:
     def finish(self) -> None:
         for array in self.arrays.values():
             array.write_head()
-        starts = np.cumsum([0, *self.lengths])[:-1]
-        index = pd.DataFrame({"id": self.ids, "start": starts, "length": self.lengths})
-        index.to_parquet(self.folder / "index.parquet", index=False)
+        self._write_index()
+
+    def _write_index(self) -> None:
+        starts = self._start + np.cumsum([0, *self._lengths])
+        columns = [pa.array(self._ids, pa.string()), pa.array(starts[:-1]), pa.array(self._lengths, pa.int64())]
+        self.index.write_table(pa.Table.from_arrays(columns, schema=INDEX))
+        self._ids, self._lengths, self._start = [], [], int(starts[-1])
 
 
 def as_stored(states: Sequence[np.ndarray], pooled: np.ndarray, **optional: object) -> dict[str, np.ndarray]:
