@@ -77,9 +77,11 @@ def experiment_seeds(config: Mapping, experiment: str) -> list[int]:
 
 
 def benchmark_of(entry: str) -> str:
-    """The name of the benchmark `corpus/split`: the split, or the corpus where the split is just `test` or `dev`."""
+    """The name of the benchmark `corpus/split`: the split, or the corpus where the split has no name of its own."""
     corpus, split = entry.split("/")
-    return corpus if split in ("test", "dev", "train") else split
+    return (
+        corpus if split in ("test", "dev", "train", "texts") else f"{corpus}_queries" if split == "queries" else split
+    )
 
 
 def _plain(value: object) -> object:
@@ -114,6 +116,9 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
                 )
     yield from _wrong_weights(config["encoder"], datasets)
     yield from _wrong_mapping(config)
+    for name, folder in config["corpora"]["own"].items():
+        if not Path(folder).is_dir():
+            yield f"corpora.own.{name}: the folder {folder!r} is not there."
     definitions = config["definitions"]
     if definitions["source"] != "none" and "visual" in definitions["of"] and "photo" not in definitions["query_forms"]:
         yield (
