@@ -10,8 +10,6 @@ from polclip.training.settings import AlignmentSettings
 
 with rule_log(snakemake):
     given = snakemake.input
-    (phrases,), (pictures,) = given.phrases, given.pictures_train
-    dev_style, dev_words = given.visual_dev
     choose_device(snakemake.config["machine"]["device"], snakemake.threads)
     align(
         snakemake.output.folder,
@@ -19,10 +17,9 @@ with rule_log(snakemake):
         FeatureStore(given.text_features),
         FeatureStore(given.picture_features),
         class_synsets(given.classes),
-        phrases,
-        pictures,
-        dev_style,
-        dev_words,
+        given.phrases,
+        given.pictures_train,
+        given.visual_dev,
         snakemake.params.forms,
         given.textual_train,
         snakemake.params.context_words,

@@ -24,18 +24,23 @@ def build_pictures(
     """Copy the pictures of `source/pictures.tsv` to `folder`, and write their records and the phrases (Parquet).
 
     Columns: `file`, `sense_key` (may be empty: then it is only asked about), and what one likes. Phrases are those of
-    `phrases.tsv` (`word phrase sense_key`), else none. Raises UserError with the line for what is not there.
+    `phrases.tsv` (`word phrase sense_key`), else of each sense one with what it is a kind of, "bat animal". Raises
+    UserError with the line for what is not there.
     """
     source, folder = Path(source), Path(folder)
     rows = [
         (where, row["file"], _synset(inventory, where, row["sense_key"]))
         for where, row in _table(source / "pictures.tsv", ("file", "sense_key"))
     ]
+    keys = dict.fromkeys(row["sense_key"] for _, row in _table(source / "pictures.tsv", ("file", "sense_key")))
     told = source / "phrases.tsv"
-    means = [
-        Phrase(row["word"], row["phrase"], row["sense_key"], _synset(inventory, where, row["sense_key"]) or "")
-        for where, row in (_table(told, ("word", "phrase", "sense_key")) if told.exists() else ())
-    ]
+    if told.exists():
+        means = [
+            Phrase(row["word"], row["phrase"], row["sense_key"], _synset(inventory, where, row["sense_key"]) or "")
+            for where, row in _table(told, ("word", "phrase", "sense_key"))
+        ]
+    else:
+        means = [_phrase(inventory, key) for key in keys if key]
     with complete_or_absent(folder) as temporary:
         temporary.mkdir()
         found = []
@@ -93,6 +98,13 @@ def build_queries(
 
 def _id(name: str, file: str) -> str:
     return f"{name}:{file}"
+
+
+def _phrase(inventory: Inventory, sense_key: str) -> Phrase:
+    sense = inventory.sense(sense_key)
+    kinds = inventory.synset(sense.synset_id).hypernyms
+    words = [sense.lemma, *(inventory.synset(kind).lemmas[0] for kind in kinds[:1])]
+    return Phrase(sense.lemma, " ".join(words).replace("_", " "), sense_key, sense.synset_id)
 
 
 def _synset(inventory: Inventory, where: str, sense_key: str) -> str | None:
