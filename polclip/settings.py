@@ -221,12 +221,12 @@ def _sentences(error: ValidationError) -> Iterator[str]:
             if name not in value:
                 yield f"{'.'.join([*keys, name])}: missing. {_how_to_write([*keys, name])}"
     elif error.validator in ("oneOf", "anyOf"):
-        yield f"{place}: {value!r} is not allowed; allowed: {_allowed(schema)}. {_how_to_write(keys)}"
+        yield f"{place}: {value!r} is not allowed; allowed: {allowed(schema)}. {_how_to_write(keys)}"
     elif error.validator == "propertyNames" or "propertyNames" in map(str, error.schema_path):
         yield f"{place}: {value!r} cannot be a name there; allowed: letters, digits, _ and -, a letter first."
     else:
         yield (
-            f"{place}: {value!r} is not allowed{_hint(value, schema)}; allowed: {_allowed(schema)}. "
+            f"{place}: {value!r} is not allowed{_hint(value, schema)}; allowed: {allowed(schema)}. "
             f"{_how_to_write(keys)}"
         )
 
@@ -235,7 +235,8 @@ _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "
           "array": "a list", "object": "a block of keys", "null": "null"}  # fmt: skip
 
 
-def _allowed(schema: Mapping) -> str:
+def allowed(schema: Mapping) -> str:
+    """What a value of this schema may be, in words."""
     if "enum" in schema:
         return " | ".join("null" if value is None else str(value) for value in schema["enum"])
     types = schema.get("type", [])
