@@ -6,7 +6,9 @@ The one run that most tests look at is `tiny_run.finished_run`; where something 
 import os
 import re
 import shutil
+import zipfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -129,7 +131,19 @@ def test_tables_costs_and_page_tell_of_the_whole_run(run):
     assert costs["train"].keys() >= {"jobs", "seconds", "peak_mb", "usd"} and costs["embed_pictures"]["jobs"] == 3
     page = (run.results / "report/index.html").read_text(encoding="utf-8")
     assert all(name in page for name in ("main", "zero_shot", "first_sense", *BENCHMARKS))
+    assert "bars-hard.svg" in {path.name for path in (run.results / "report/figures").iterdir()}
     assert not re.search(r'(?:src|href)="(?:https?:)?//[^"]+\.(?:js|css|png)', page)
+
+
+def test_snakemakes_own_report_has_page_tables_and_figures_with_captions(run, tmp_path):
+    succeed(snakemake(run.project, "--report", str(tmp_path / "run.zip")))
+    with zipfile.ZipFile(tmp_path / "run.zip") as packed:
+        files = {Path(name).name for name in packed.namelist()}
+        told = packed.read("run/report.html").decode()
+    assert {"index.html", "data.html", "scores.tsv", "significance.tsv", "corpora.tsv", "costs.json"} <= files
+    assert {"bars-hard.svg", "forest.svg"} <= files
+    for caption in ("Every score of the run", "A figure of the report of", "of PolCLIP: word sense disambiguation"):
+        assert caption in told
 
 
 def test_a_broken_picture_is_counted_and_ranked_last(run):
