@@ -153,7 +153,7 @@ def test_the_header_says_what_was_run_and_what_came_out(page, run):
 def test_the_corpora_trained_on_are_those_of_the_config(page):
     for task in ("textual", "visual"):
         said = page[0].one("section", id=task).text()
-        assert "Trained on wordnet_examples/train (25 instances) and pictures/train (" in said
+        assert "Trained on wordnet_examples/train (19 instances) and pictures/train (" in said
         assert "hard/test (" not in said
 
 

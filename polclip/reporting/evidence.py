@@ -1,5 +1,6 @@
 """What lies under the numbers: the examples and the failures, joined by id from the files of a run."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -87,6 +88,10 @@ def examples_and_failures(settings: ReportSettings, inputs: ReportInputs, main: 
         "visual_examples": visual_examples,
         "textual_examples": textual_examples,
         "failures": failures,
+        "times": {
+            task: sum((f.reasons + f.against for f in failures if f.task == task), Counter())
+            for task in ("textual", "visual")
+        },
         "pairs": [pair for one in compared for pair in one.pairs(main)],
         "answers": as_json(compared, known, pictures) if compared else None,
         "confused": {
