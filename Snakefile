@@ -5,10 +5,14 @@
 configfile: workflow.source_path("config.yaml")
 
 
+report: "rules/report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/download.smk"
 include: "rules/prepare.smk"
 include: "rules/pictures.smk"
+include: "rules/own.smk"
 include: "rules/dgpt.smk"
 include: "rules/definitions.smk"
 include: "rules/embed.smk"

@@ -77,9 +77,11 @@ def experiment_seeds(config: Mapping, experiment: str) -> list[int]:
 
 
 def benchmark_of(entry: str) -> str:
-    """The name of the benchmark `corpus/split`: the split, or the corpus where the split is just `test` or `dev`."""
+    """The name of the benchmark `corpus/split`: the split, or the corpus where the split has no name of its own."""
     corpus, split = entry.split("/")
-    return corpus if split in ("test", "dev", "train") else split
+    return (
+        corpus if split in ("test", "dev", "train", "texts") else f"{corpus}_queries" if split == "queries" else split
+    )
 
 
 def _plain(value: object) -> object:
@@ -114,6 +116,9 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
                 )
     yield from _wrong_weights(config["encoder"], datasets)
     yield from _wrong_mapping(config)
+    for name, folder in config["corpora"]["own"].items():
+        if not Path(folder).is_dir():
+            yield f"corpora.own.{name}: the folder {folder!r} is not there."
     definitions = config["definitions"]
     if definitions["source"] != "none" and "visual" in definitions["of"] and "photo" not in definitions["query_forms"]:
         yield (
@@ -235,12 +240,12 @@ def _sentences(error: ValidationError) -> Iterator[str]:
             if name not in value:
                 yield f"{'.'.join([*keys, name])}: missing. {_how_to_write([*keys, name])}"
     elif error.validator in ("oneOf", "anyOf"):
-        yield f"{place}: {value!r} is not allowed; allowed: {_allowed(schema)}. {_how_to_write(keys)}"
+        yield f"{place}: {value!r} is not allowed; allowed: {allowed(schema)}. {_how_to_write(keys)}"
     elif error.validator == "propertyNames" or "propertyNames" in map(str, error.schema_path):
         yield f"{place}: {value!r} cannot be a name there; allowed: letters, digits, _ and -, a letter first."
     else:
         yield (
-            f"{place}: {value!r} is not allowed{_hint(value, schema)}; allowed: {_allowed(schema)}. "
+            f"{place}: {value!r} is not allowed{_hint(value, schema)}; allowed: {allowed(schema)}. "
             f"{_how_to_write(keys)}"
         )
 
@@ -249,7 +254,8 @@ _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "
           "array": "a list", "object": "a block of keys", "null": "null"}  # fmt: skip
 
 
-def _allowed(schema: Mapping) -> str:
+def allowed(schema: Mapping) -> str:
+    """What a value of this schema may be, in words."""
     if "enum" in schema:
         return " | ".join("null" if value is None else str(value) for value in schema["enum"])
     types = schema.get("type", [])

@@ -165,8 +165,32 @@ def used(*names):
     return [name for name in names if name in asked]
 
 
+# Folders of one's own, by name; no two corpora write the same files.
+OWN = config["corpora"]["own"]
+if taken := sorted(set(OWN) & {*CORPUS_DATASETS, *STYLES, "wordnet_examples", "pictures"}):
+    raise WorkflowError(
+        f"corpora.own: {', '.join(taken)} is the name of another corpus; choose another name."
+    )
+
+
+def own_texts(corpus):
+    """JSON Lines, or XML with its gold."""
+    texts = f"{OWN[corpus]}/texts"
+    if Path(f"{texts}.data.xml").exists():
+        return [f"{texts}.data.xml", f"{texts}.gold.key.txt"]
+    return [f"{texts}.jsonl"]
+
+
+def own_tables(corpus):
+    """Its pictures, and phrases where it has some."""
+    phrases = f"{OWN[corpus]}/phrases.tsv"
+    return [f"{OWN[corpus]}/pictures.tsv"] + ([phrases] if Path(phrases).exists() else [])
+
+
 # Sets of pictures: rendered styles, and those that come with a corpus.
-PICTURE_CORPORA = used("vwsd", "vwsd_train", *IMAGE_SENSES, "babelpic")
+SHOWN = entries("visual", "train", "dev", "test")
+OWN_PICTURES = [name for name in OWN if {f"{name}/pictures", f"{name}/queries"} & set(SHOWN)]
+PICTURE_CORPORA = used("vwsd", "vwsd_train", *IMAGE_SENSES, "babelpic") + OWN_PICTURES
 PICTURE_SETS = STYLES + PICTURE_CORPORA
 
 

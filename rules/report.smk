@@ -12,9 +12,13 @@ rule data_page:
         },
         pictures=[picture_table(style) for style in PICTURE_SETS],
     output:
-        page=report(result("report/data.html"), caption="report/data_page.rst"),
-        table=report(result("tables/statistics.tsv"), caption="report/data_page.rst"),
-        corpora=report(result("tables/corpora.tsv"), caption="report/corpora.rst"),
+        page=report(result("report/data.html"), caption="report/data_page.rst", category="Pages"),
+        table=report(
+            result("tables/statistics.tsv"), caption="report/data_page.rst", category="Tables"
+        ),
+        corpora=report(
+            result("tables/corpora.tsv"), caption="report/corpora.rst", category="Tables"
+        ),
     log:
         result("logs/data_page/data_page.log"),
     benchmark:
@@ -38,8 +42,10 @@ rule tables:
         predictions=prediction_files(),
         instances=TEST_FILES,
     output:
-        scores=report(result("tables/scores.tsv"), caption="report/scores.rst"),
-        significance=report(result("tables/significance.tsv"), caption="report/significance.rst"),
+        scores=report(result("tables/scores.tsv"), caption="report/scores.rst", category="Tables"),
+        significance=report(
+            result("tables/significance.tsv"), caption="report/significance.rst", category="Tables"
+        ),
     log:
         result("logs/tables/tables.log"),
     benchmark:
@@ -67,7 +73,7 @@ rule costs:
         paid=definition_costs(),
         model=rules.finetune_dgpt.output.model if FINE_TUNES else [],
     output:
-        costs=report(result("costs.json"), caption="report/costs.rst"),
+        costs=report(result("costs.json"), caption="report/costs.rst", category="Run"),
     log:
         result("logs/costs/costs.log"),
     benchmark:
@@ -129,8 +135,16 @@ rule report:
         definition_costs=definition_costs(),
         defined=defined_files("dev", "test"),
         definitions=definition_files("dev", "test"),
+        textual_train=instance_files("textual", "train"),
+        visual_train=instance_files("visual", "train"),
     output:
-        page=report(result("report/index.html"), caption="report/page.rst"),
+        page=report(result("report/index.html"), caption="report/page.rst", category="Pages"),
+        figures=report(
+            directory(result("report/figures")),
+            patterns=["{figure}.svg"],
+            caption="report/figures.rst",
+            category="Figures",
+        ),
     log:
         result("logs/report/report.log"),
     benchmark:
@@ -156,7 +170,9 @@ rule ablations:
     input:
         scores=score_files(EXPERIMENTS),
     output:
-        table=report(result("tables/ablations.tsv"), caption="report/ablations.rst"),
+        table=report(
+            result("tables/ablations.tsv"), caption="report/ablations.rst", category="Tables"
+        ),
     log:
         result("logs/ablations/ablations.log"),
     benchmark:

@@ -2,6 +2,8 @@
 
 import pytest
 from download_server import serving
+from tiny_project import make_mirror, make_project
+from tiny_run import finished_run
 
 
 @pytest.fixture
@@ -32,3 +34,15 @@ def page_server(run_in_use):
 
     with served(run_in_use) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def mirror(tmp_path_factory):
+    """Tiny archives under the names of the real ones."""
+    return make_mirror(tmp_path_factory.mktemp("archives") / "mirror")
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, mirror):
+    """The finished run of a tiny project: look at it, and let others run on in a copy."""
+    return finished_run(make_project(tmp_path_factory.mktemp("tiny") / "project", mirror))

@@ -1,6 +1,7 @@
 """A small run to report on: 3 experiments x 3 seeds and 2 baselines, two tasks, pictures drawn here."""
 
 import json
+import math
 import os
 import random
 from collections import Counter
@@ -33,6 +34,7 @@ SENSES = [
     ("star", "star%1:17:01::", "a celestial body of hot gases", "star in the night sky"),
     ("star", "star%1:18:00::", "an actor who plays a principal role", "star on the red carpet"),
 ]
+UNSEEN = ("star%1:17:01::", "bank%1:14:00::", "bank%1:17:01::")  # no sense of `bank`, one of `star`
 STYLES = {"noto": "noto", "game-icons": "game-icons", "twemoji": "twemoji"}
 
 
@@ -121,8 +123,9 @@ def predict(instances: list, skill: float, seed: int) -> list[dict]:
         rng.shuffle(others)
         place = 0 if rng.random() < skill else 1
         order = [*others[:place], gold, *others[place:]]
-        weights = [1 / (rank + 1) ** 2 for rank in range(len(order))]
-        scores = [round(weight / sum(weights), 4) for weight in weights]
+        sure = rng.uniform(0.3, 3) if place == 0 else rng.uniform(0.1, 1.5)
+        weights = [math.exp(-sure * rank) for rank in range(len(order))]
+        scores = [round(math.log(weight / sum(weights)), 4) for weight in weights]
         lines.append({"instance_id": instance.instance_id, "candidates": order, "scores": scores})
     return lines
 
@@ -187,11 +190,12 @@ def build(root: Path, count: int = 40, textual_only: bool = False) -> ReportInpu
                 write_json_lines(metrics[-1], training_log(experiment, seed))
     write_scores(score_files, root / "scores.tsv")
     train = root / "corpora" / "wordnet_examples" / "train.parquet"
-    write_records(train, TextualInstance, textual(25))
+    write_records(train, TextualInstance, [x for x in textual(25) if x.gold[0] not in UNSEEN])
     learned = [train]
     if by_style:
         learned.append(root / "corpora" / "pictures" / "train.parquet")
-        write_records(learned[-1], Picture, by_style["game-icons"])
+        seen = [p for p in by_style["game-icons"] if p.synset_id not in map(synset, UNSEEN)]
+        write_records(learned[-1], Picture, seen)
     by_task = {task: [paths[name] for name in paths if BENCHMARKS[name] == task] for task in ("textual", "visual")}
     statistics = corpus_statistics(
         {"train": [train], "test": by_task["textual"]},
@@ -218,6 +222,8 @@ def build(root: Path, count: int = 40, textual_only: bool = False) -> ReportInpu
         synsets=root / "synsets.parquet",
         definition_costs=definition_costs,
         definitions={paths[benchmark]: path for benchmark, path in defined.items()},
+        sentences_trained_on=[train],
+        pictures_trained_on=learned[1:],
     )
 
 

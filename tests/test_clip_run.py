@@ -4,9 +4,9 @@ import re
 
 import pandas as pd
 import pytest
-from test_tiny_run import rules_of, succeed
 from tiny_clip import SETTINGS, write_clip
 from tiny_project import make_mirror, make_project, planned, snakemake, write_yaml
+from tiny_run import rules_of, succeed
 
 from polclip import Disambiguator
 from polclip.files import read_json, read_json_lines

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 from openai_server import Reply, openai_server
-from test_tiny_run import rules_of
 from tiny_project import ROOT, command, make_mirror, make_project, surroundings, write_yaml
+from tiny_run import rules_of
 
 from polclip.files import read_json, read_json_lines
 

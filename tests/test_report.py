@@ -2,11 +2,13 @@
 
 import base64
 import io
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -14,13 +16,15 @@ from PIL import Image
 from report_fixture import BENCHMARKS, SENSES, build, read_scores, set_times
 
 from polclip.errors import UserError
+from polclip.evaluation.subsets import TrainingSenses
 from polclip.files import read_json, read_json_lines, write_json, write_json_lines
-from polclip.records import TextualInstance, VisualInstance, read_records, write_records
+from polclip.records import Picture, TextualInstance, VisualInstance, read_records, write_records
+from polclip.reporting.comparison import MOST_ROWS, as_json, compare
 from polclip.reporting.costs import costs_by_rule
 from polclip.reporting.figures import over_seeds
 from polclip.reporting.gallery import chosen, textual_example, thumbnail
 from polclip.reporting.inputs import ReportInputs, ReportSettings
-from polclip.reporting.outcomes import wilson
+from polclip.reporting.outcomes import Learned, reasons, wilson
 from polclip.reporting.page import write_report
 from polclip.reporting.summary import headline, score_table, verdict
 from polclip.reporting.tables import score_rows, write_scores, write_significance
@@ -91,6 +95,11 @@ def page_of(root: Path, inputs: ReportInputs, **settings: object) -> tuple[Node,
     return Tree(html).root, html
 
 
+def programs(tree: Node) -> list[Node]:
+    """The scripts that a browser runs; data stand in one with a type of its own."""
+    return [script for script in tree.all("script") if "type" not in script.attributes]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
@@ -144,7 +153,7 @@ def test_the_header_says_what_was_run_and_what_came_out(page, run):
 def test_the_corpora_trained_on_are_those_of_the_config(page):
     for task in ("textual", "visual"):
         said = page[0].one("section", id=task).text()
-        assert "Trained on wordnet_examples/train (25 instances) and pictures/train (" in said
+        assert "Trained on wordnet_examples/train (19 instances) and pictures/train (" in said
         assert "hard/test (" not in said
 
 
@@ -252,11 +261,24 @@ def test_examples_are_the_smallest_hashes_not_the_first_instances(run):
     golds = {i.instance_id: i.gold for i in read_records(path, VisualInstance)}
     answers = {key: gold if int(key[-1]) % 2 else "x" for key, gold in golds.items()}
     first = chosen(path, VisualInstance, answers, 3, seed=0)
-    assert [right for _, right in first] == [True, False] * 3
+    assert [why is None for _, why in first] == [True, False] * 3
     assert first == chosen(path, VisualInstance, answers, 3, seed=0)
     assert {i.instance_id for i, _ in first} != {i.instance_id for i, _ in chosen(path, VisualInstance, answers, 3, 1)}
     none_wrong = chosen(path, VisualInstance, golds, 3, seed=0)
-    assert [right for _, right in none_wrong] == [True] * 3
+    assert [why for _, why in none_wrong] == [None] * 3
+
+
+def test_each_reason_has_examples_of_its_own(run):
+    path = run[1].instances["hard"]
+    answers = {i.instance_id: "x" for i in read_records(path, VisualInstance)}
+    rare = sorted(answers)[-1]
+
+    def why(instance, _):
+        return ["common", *(["rare"] if instance.instance_id == rare else [])]
+
+    found = chosen(path, VisualInstance, answers, 2, 0, why)
+    assert rare in {i.instance_id for i, _ in found} and len(found) in (2, 3)
+    assert dict((i.instance_id, told) for i, told in found)[rare] == ["common", "rare"]
 
 
 def test_a_sentence_shows_its_target_and_its_senses(page):
@@ -279,12 +301,35 @@ def test_a_sentence_shows_its_target_and_its_senses(page):
 def test_a_gold_sense_is_shown_however_low_and_bars_follow_the_scores():
     keys = [f"set%2:30:{place:02d}::" for place in range(9)]
     instance = TextualInstance("i", "s", ["We", "set", "off"], 1, 2, "set", "v", keys, [keys[8]])
-    example = textual_example("b", instance, False, keys, [4.0 - place for place in range(9)], {}, most=3)
+    example = textual_example("b", instance, ["a later sense"], keys, [4.0 - place for place in range(9)], {}, most=3)
     assert [sense.rank for sense in example.senses] == [1, 2, 3, 9]
     assert example.hidden == 5 and (example.before, example.target, example.after) == ("We ", "set", " off")
     assert [sense.width for sense in example.senses] == [100.0, 87.5, 75.0, 0.0]
-    unanswered = textual_example("b", instance, False, [], [], {})
-    assert unanswered.why == "no answer" and unanswered.senses[0].rank is None
+    unanswered = textual_example("b", instance, ["no answer"], [], [], {})
+    assert not unanswered.right and unanswered.senses[0].rank is None
+
+
+def test_why_a_wrong_answer_is_wrong_is_read_off_the_data():
+    sky, actor, other = ("star%1:17:01::", "star%1:18:00::", "star%1:10:00::")
+    learned = Learned(TrainingSenses(frozenset({"star#n"}), frozenset({actor})), frozenset({"1-n"}))
+    word = TextualInstance("i", "s", ["a", "star"], 1, 2, "star", "n", [sky, actor], [sky])
+    assert reasons(word, actor, learned, {}) == ["a later sense", "its sense is not in training"]
+    assert reasons(replace(word, gold=[actor]), sky, learned, {}) == ["the first sense"]
+    assert reasons(replace(word, gold=[other]), sky, learned, {})[1] == "the gold is no candidate"
+    assert reasons(replace(word, lemma="sun"), None, learned, {}) == ["no answer", "its word is not in training"]
+    assert reasons(word, actor, Learned(), {}) == ["a later sense"]  # nothing is known of training
+    shown = {i: Picture(i, "", "", "", i, s, "") for i, s in (("a", "1-n"), ("b", "2-n"), ("c", "2-n"), ("d", None))}
+    query = VisualInstance("i", "en", "star", "star actor", list("abcd"), "b", None, ["a"])
+    assert reasons(query, "a", learned, shown) == ["another sense of the same word", "no training picture of its sense"]
+    assert reasons(query, "c", learned, shown)[1:] == [
+        "the choice shows the same sense",
+        "no training picture of its sense",
+    ]
+    assert reasons(replace(query, gold="a"), "d", learned, shown) == ["another concept"]
+    assert reasons(replace(query, gold="lost"), "d", learned, shown) == [
+        "another concept",
+        "its picture is not at hand",
+    ]
 
 
 def test_the_page_asks_for_nothing_and_runs_only_its_own_script(page):
@@ -296,7 +341,7 @@ def test_the_page_asks_for_nothing_and_runs_only_its_own_script(page):
     style = tree.one("style").text()
     assert "@import" not in style and "url(" not in style
     assert re.search(r"default-src 'none'; .*script-src 'sha256-[\w+/]+=*'", html)
-    assert len(tree.all("script")) == 1
+    assert len(programs(tree)) == 1
     assert len(html) < 6_000_000
 
 
@@ -339,7 +384,10 @@ def test_hostile_text_stays_text(tmp_path):
     scores = Path(inputs.scores)
     scores.write_text(scores.read_text().replace("no_fusion", "<b>$no$</b>"))
     tree, html = page_of(tmp_path, inputs)
-    assert len(tree.all("script")) == 1 and "alert" not in tree.one("script").text()
+    (program,) = programs(tree)
+    assert (
+        "alert" not in program.text() and bad in json.loads(tree.one(id="answers").text())["hard"]["rows"][0]["target"]
+    )
     assert bad not in html and "&lt;script&gt;" in html
     assert not [image for image in tree.all("img") if image.attributes["src"].startswith("http")]
     assert bad + "$x$" in [quote.text() for quote in tree.one(id="visual-examples").all("q")]
@@ -393,6 +441,63 @@ def test_failures_add_up(page, run):
     }
     assert times["another sense of the same word"] == rivals
     assert wilson(0.5, 100) == pytest.approx((40.38, 59.62), abs=0.01)  # Wilson's interval of 50 in 100
+
+
+def test_two_experiments_are_compared_instance_by_instance(page, run):
+    tree, inputs = page[0], run[1]
+    section = tree.one("section", id="instances")
+    assert section.one(id="compare").attributes.keys() >= {"hidden"}  # for those without a script the table alone
+    data = json.loads(tree.one(id="answers").text())
+    assert list(data) == list(BENCHMARKS)
+    gold = {i.instance_id: i.gold for i in read_records(inputs.instances["hard"], VisualInstance)}
+
+    def right(experiment, seed):
+        path = next(p for p in inputs.predictions if p.match(f"{experiment}/seed-{seed}/hard.jsonl"))
+        return [p["candidates"][0] == gold[p["instance_id"]] for p in read_json_lines(path)]
+
+    one, other = right("main", 1), right("zero_shot", 0)
+    pairs = list(zip(one, other, strict=True))
+    counts = [pairs.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False))]
+    (row,) = [
+        r
+        for r in section.all("tr")
+        if [c.text() for c in r.children if isinstance(c, Node)][:2] == ["hard", "zero_shot"]
+    ]
+    assert [int(cell.text()) for cell in row.all("td")[1:]] == counts
+    hard = data["hard"]
+    assert hard["experiments"][0] == "main" and hard["n"] == 40
+    a, b = (hard["experiments"].index(name) for name in ("main", "zero_shot"))
+    only = [r for r in hard["rows"] if r["answers"][a] in r["gold"] and r["answers"][b] not in r["gold"]]
+    assert len(only) == counts[1]
+    assert all(label[2].startswith("twemoji:") for label in hard["labels"])
+
+
+def test_what_the_page_keeps_of_many_instances_is_bounded(tmp_path):
+    words = ["word"] * 2000
+    many = [
+        TextualInstance(f"i{k}", f"s{k}", words, 1000, 1001, "bat", "n", ["a", "b"], ["a"])
+        for k in range(3 * MOST_ROWS)
+    ]
+    write_records(tmp_path / "many.parquet", TextualInstance, many)
+    answers = {"main": {x.instance_id: "a" for x in many}, "other": {x.instance_id: "b" for x in many}}
+    found = compare("many", tmp_path / "many.parquet", TextualInstance, answers, 0)
+    assert len(found.instances) == MOST_ROWS and found.differing == 3 * MOST_ROWS
+    assert [vars(pair) for pair in found.pairs("main")] == [
+        {"benchmark": "many", "first": "main", "second": "other", "both": 0, "only_first": 3 * MOST_ROWS}
+        | {"only_second": 0, "neither": 0}
+    ]
+    text = as_json([found], {}, {})
+    assert len(text) < 200_000 and "… word" in text and "</" not in text
+
+
+def test_every_figure_is_a_file_of_its_own(run, tmp_path):
+    write_report(ReportSettings(name="f", picture_root=str(run[0])), run[1], tmp_path / "i.html", tmp_path / "figures")
+    drawn = re.findall(r'<svg[^>]* data-name="([^"]+)"', (tmp_path / "i.html").read_text(encoding="utf-8"))
+    files = {path.stem: path for path in (tmp_path / "figures").iterdir()}
+    assert set(files) == set(drawn) and len(drawn) == len(files) and {"forest", "bars-hard"} <= set(files)
+    for path in files.values():
+        assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(" not in path.read_text(encoding="utf-8")
 
 
 def test_seeds_are_averaged_before_they_are_compared():

@@ -140,6 +140,14 @@ def test_a_training_starts_from_an_experiment_that_can_be_there_before(paper, st
         assert refused in (message := complaint(overlay)) and "allowed: " in message
 
 
+def test_a_folder_of_ones_own_must_be_there(paper, tmp_path):
+    own = {"corpora": {"own": {"kitchen": str(tmp_path / "kitchen")}}}
+    assert "corpora.own.kitchen: the folder" in complaint(laid_over(paper, own))
+    (tmp_path / "kitchen").mkdir()
+    settings.check(laid_over(paper, own))
+    assert "cannot be a name" in complaint(laid_over(paper, {"corpora": {"own": {"a b": "x"}}}))
+
+
 def test_paid_definitions_that_no_text_carries_are_refused(paper):
     listed = {"query_forms": ["listed"]}
     message = complaint(laid_over(paper, {"definitions": listed}))
@@ -194,7 +202,13 @@ def test_the_digest_knows_values_and_not_the_order_of_keys():
 
 @pytest.mark.parametrize(
     ("entry", "name"),
-    [("wordnet_examples/test", "wordnet_examples"), ("unified_wsd/ALL", "ALL"), ("dev_style/dev", "dev_style")],
+    [
+        ("wordnet_examples/test", "wordnet_examples"),
+        ("unified_wsd/ALL", "ALL"),
+        ("dev_style/dev", "dev_style"),
+        ("kitchen/texts", "kitchen"),
+        ("kitchen/queries", "kitchen_queries"),
+    ],
 )
 def test_the_name_of_a_benchmark(entry, name):
     assert settings.benchmark_of(entry) == name

@@ -1,17 +1,14 @@
 """The whole workflow once, for real, on a tiny configuration: what it writes, resumes, reruns and refuses.
 
-The one run that most tests look at is put to trouble on its way: two pictures break between rendering and
-embedding, and everything is killed in the middle of training.
+The one run that most tests look at is `tiny_run.finished_run`; where something runs on, it does so in a copy.
 """
 
 import os
 import re
 import shutil
-import signal
-import subprocess
-import time
+import zipfile
 from contextlib import contextmanager
-from types import SimpleNamespace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -21,8 +18,6 @@ from tiny_project import (
     ROOT,
     SENSES,
     STYLES,
-    command,
-    make_mirror,
     make_project,
     planned,
     read_manifest,
@@ -30,6 +25,7 @@ from tiny_project import (
     surroundings,
     write_yaml,
 )
+from tiny_run import rules_of, succeed
 
 from polclip import Disambiguator
 from polclip.files import read_json, read_json_lines
@@ -47,71 +43,6 @@ ASKED = [
     *((experiment, name) for experiment in ("main", "zero_shot") for name in BENCHMARKS),
     ("first_sense", "wordnet_examples"),
 ]
-
-
-@pytest.fixture(scope="module")
-def mirror(tmp_path_factory):
-    return make_mirror(tmp_path_factory.mktemp("archives") / "mirror")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, mirror):
-    """A finished run: its folders, the ids of the broken pictures, and what was seen on the way."""
-    project = make_project(tmp_path_factory.mktemp("tiny") / "project", mirror)
-    results = project / "results" / "tiny"
-    succeed(snakemake(project, "corpora"))
-    broken = break_pictures(results)
-    left = kill_in_training(project, results)
-    said = succeed(snakemake(project, "--rerun-incomplete"))
-    return SimpleNamespace(project=project, results=results, broken=broken, left=left, said=said)
-
-
-def succeed(done):
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def rules_of(said):
-    """The rule of each job that Snakemake started, in its order."""
-    return re.findall(r"^(?:local)?rule (\w+):$", said, re.MULTILINE)
-
-
-def break_pictures(results):
-    """Cut off the files of a wrong candidate of a dev query and of a test query, each in its style."""
-    broken = {}
-    for corpus, style in (("dev_words/dev", "noto"), ("hard/test", "twemoji")):
-        query = next(read_records(results / f"corpora/{corpus}.parquet", VisualInstance))
-        picture = next(p for p in query.candidates if p.startswith(f"{style}:") and p != query.gold)
-        path = results / "pictures" / style / f"{picture.partition(':')[2]}.png"
-        path.write_bytes(path.read_bytes()[:60])
-        broken[style] = picture
-    return broken
-
-
-def kill_in_training(project, results):
-    """Start a training that takes for ever, kill everything once it writes, and give the files that it left."""
-    write_yaml(project / "for_ever.yaml", {"training": {"epochs": 10_000_000, "max_steps": None}})
-    folder = results / "models" / "main" / "seed-1"
-    with open(project / "killed.log", "w") as log:
-        process = subprocess.Popen(
-            command("models", presets=("tiny.yaml", "for_ever.yaml")),
-            cwd=project,
-            env=surroundings(project),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        until = time.monotonic() + 240
-        try:
-            while not any(path.stat().st_size for path in (project / "resources").glob("resume/*/metrics.jsonl")):
-                assert process.poll() is None and time.monotonic() < until, (project / "killed.log").read_text()
-                time.sleep(0.1)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    succeed(snakemake(project, "--unlock"))
-    return [path.name for path in folder.iterdir() if path.is_file()]
 
 
 def test_a_kill_leaves_nothing_half_written_and_the_next_run_goes_on(run):
@@ -200,7 +131,19 @@ def test_tables_costs_and_page_tell_of_the_whole_run(run):
     assert costs["train"].keys() >= {"jobs", "seconds", "peak_mb", "usd"} and costs["embed_pictures"]["jobs"] == 3
     page = (run.results / "report/index.html").read_text(encoding="utf-8")
     assert all(name in page for name in ("main", "zero_shot", "first_sense", *BENCHMARKS))
+    assert "bars-hard.svg" in {path.name for path in (run.results / "report/figures").iterdir()}
     assert not re.search(r'(?:src|href)="(?:https?:)?//[^"]+\.(?:js|css|png)', page)
+
+
+def test_snakemakes_own_report_has_page_tables_and_figures_with_captions(run, tmp_path):
+    succeed(snakemake(run.project, "--report", str(tmp_path / "run.zip")))
+    with zipfile.ZipFile(tmp_path / "run.zip") as packed:
+        files = {Path(name).name for name in packed.namelist()}
+        told = packed.read("run/report.html").decode()
+    assert {"index.html", "data.html", "scores.tsv", "significance.tsv", "corpora.tsv", "costs.json"} <= files
+    assert {"bars-hard.svg", "forest.svg"} <= files
+    for caption in ("Every score of the run", "A figure of the report of", "of PolCLIP: word sense disambiguation"):
+        assert caption in told
 
 
 def test_a_broken_picture_is_counted_and_ranked_last(run):

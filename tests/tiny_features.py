@@ -223,7 +223,7 @@ def tiny_world(folder: Path, seed: int = 0, instances: int = 24, drawings: int =
 
 
 def aligned(world, folder, seed=1, **changes):
-    paths = (world.phrases, world.pictures_train, world.dev_style, world.dev_words)
+    paths = ([world.phrases], [world.pictures_train], [world.dev_style, world.dev_words])
     settings = replace(ALIGNMENT, **changes)
     align(
         folder,

@@ -20,6 +20,8 @@ with rule_log(snakemake):
         synsets=given.synsets,
         definition_costs=given.definition_costs,
         definitions=dict(zip(given.defined, given.definitions, strict=True)),
+        sentences_trained_on=given.textual_train,
+        pictures_trained_on=given.visual_train,
     )
     what = ReportSettings(name=settings.name, main=settings.main, baselines=settings.baselines)
-    write_report(what, inputs, snakemake.output[0])
+    write_report(what, inputs, snakemake.output.page, snakemake.output.figures)

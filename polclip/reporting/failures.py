@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from polclip.records import Picture, TextualInstance, VisualInstance
-from polclip.reporting.outcomes import FIRST, LATER, PARTS, Tally, answered, candidates_bin, is_right, reason
+from polclip.reporting.outcomes import FIRST, LATER, PARTS, Learned, Tally, answered, candidates_bin, is_right, reasons
 
 BY_POS = "By part of speech"
 BY_CANDIDATES = "By number of candidates"
@@ -17,16 +17,26 @@ BY_RIVALS = "By rivals among the candidates"
 
 @dataclass
 class Failures:
-    """One benchmark, one experiment, all seeds. `confusions` counts (gold, answer) ids over seeds."""
+    """One benchmark, one experiment, all seeds.
+
+    reasons: ways of wrong answers, each answer in one. against: what stood against the right one, several an answer.
+    confusions: (gold, answer) ids.
+    """
 
     benchmark: str
     task: str
     tables: dict[str, dict[str, Tally]] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
+    against: Counter[str] = field(default_factory=Counter)
     confusions: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, table: str, label: str, instance_id: str, right: bool) -> None:
         self.tables.setdefault(table, {}).setdefault(label, Tally()).add(instance_id, right)
+
+    def add_wrong(self, why: Sequence[str]) -> None:
+        """The way of a wrong answer, then what stood against a right one."""
+        self.reasons[why[0]] += 1
+        self.against.update(why[1:])
 
     def ordered(self) -> list[tuple[str, list[tuple[str, Tally]]]]:
         """The tables with several rows, these as in WordNet, by number, or the largest first."""
@@ -50,7 +60,9 @@ class Failures:
         return [(gold, answer, times) for (gold, answer), times in ranked[:count]]
 
 
-def textual_failures(benchmark: str, path: str | Path, seeds: Sequence[Mapping[str, str | None]]) -> Failures:
+def textual_failures(
+    benchmark: str, path: str | Path, seeds: Sequence[Mapping[str, str | None]], learned: Learned
+) -> Failures:
     failures = Failures(benchmark, "textual")
     for instance, answers in answered(path, TextualInstance, seeds):
         first = bool(instance.candidates) and instance.candidates[0] in instance.gold
@@ -61,7 +73,7 @@ def textual_failures(benchmark: str, path: str | Path, seeds: Sequence[Mapping[s
             failures.add(BY_CANDIDATES, candidates_bin(len(instance.candidates)), key, right)
             failures.add(BY_ORDER, FIRST if first else LATER, key, right)
             if not right:
-                failures.reasons[reason(instance, answer)] += 1
+                failures.add_wrong(reasons(instance, answer, learned, {}))
                 if answer is not None and instance.gold:
                     failures.confusions[instance.gold[0], answer] += 1
     return failures
@@ -71,6 +83,7 @@ def visual_failures(
     benchmark: str,
     path: str | Path,
     seeds: Sequence[Mapping[str, str | None]],
+    learned: Learned,
     pictures: Mapping[str, Picture],
 ) -> Failures:
     """As above; `confusions` counts concepts (`concept_of`), so a pair can come from several styles."""
@@ -84,7 +97,7 @@ def visual_failures(
             rivals = "with another sense of the word" if instance.rivals else "other concepts only"
             failures.add(BY_RIVALS, rivals, key, right)
             if not right:
-                failures.reasons[reason(instance, answer)] += 1
+                failures.add_wrong(reasons(instance, answer, learned, pictures))
                 if answer is not None:
                     failures.confusions[concept_of(instance.gold, pictures), concept_of(answer, pictures)] += 1
     return failures

@@ -62,7 +62,21 @@ def inline_svg(figure: Figure, name: str, label: str) -> Markup:
         svg = svg.replace(stand_in, f"var(--{variable})")
     box = re.search(r'viewBox="[^"]*"', svg).group()
     body = svg[svg.index(">") + 1 :]
-    return Markup(f'<svg {box} role="img" aria-label="{escape(label)}">{body}')
+    return Markup(f'<svg {box} role="img" data-name="{name}" aria-label="{escape(label)}">{body}')
+
+
+def standalone(svg: str, style: str) -> tuple[str, str]:
+    """The name of a figure, and the figure as a file of its own in the light colours of the page's style sheet."""
+    name = re.search(r'data-name="([^"]*)"', svg).group(1)
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()
+    colours = dict(re.findall(r"--(\w+): ([^;]+);", style[: style.index("}")]))
+    svg = re.sub(r"var\(--(\w+)\)", lambda found: colours[found[1]].replace('"', "'"), svg)
+    ground = f'<rect width="{width}" height="{height}" fill="{colours["card"]}"/>'
+    opened = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{width}" '
+        f'height="{height}"'
+    )
+    return name, svg.replace("<svg", opened, 1).replace(">", f">{ground}", 1) + "\n"
 
 
 def _figure(width: float, height: float, title: str = "") -> tuple[Figure, matplotlib.axes.Axes]:

@@ -3,10 +3,10 @@
 import base64
 import hashlib
 import io
+from bisect import insort
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
 from itertools import zip_longest
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from PIL import Image
 from polclip.files import read_json_lines
 from polclip.pictures import read_picture
 from polclip.records import Picture, TextualInstance, VisualInstance, read_records
-from polclip.reporting.outcomes import Meaning, answered, is_right, reason
+from polclip.reporting.outcomes import Meaning, answered, is_right
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class VisualExample:
     benchmark: str
     instance: VisualInstance
     right: bool
-    why: str | None  # in which way it is wrong
+    why: list[str]  # why it is wrong
     meaning: Meaning | None
     tiles: list[Tile]
 
@@ -66,7 +66,7 @@ class TextualExample:
     benchmark: str
     instance: TextualInstance
     right: bool
-    why: str | None
+    why: list[str]
     before: str
     target: str
     after: str
@@ -75,19 +75,32 @@ class TextualExample:
 
 
 def chosen(
-    path: str | Path, kind: type, answers: Mapping[str, str | None], each: int, seed: int
-) -> list[tuple[TextualInstance | VisualInstance, bool]]:
-    """At most `each` right and `each` wrong instances, in turn: those of the smallest seeded hash."""
-    picked = []
-    for wanted in (True, False):
-        outcomes = (
-            instance
-            for instance, (answer, *_) in answered(path, kind, [answers])
-            if is_right(instance, answer) is wanted
-        )
-        smallest = nsmallest(each, outcomes, key=lambda instance: seeded_hash(seed, instance.instance_id))
-        picked.append([(instance, wanted) for instance in smallest])
-    return [pair for turn in zip_longest(*picked) for pair in turn if pair]
+    path: str | Path,
+    kind: type,
+    answers: Mapping[str, str | None],
+    each: int,
+    seed: int,
+    why: Callable[[TextualInstance | VisualInstance, str | None], list[str]] = lambda *_: [],
+    of_reason: int = 2,
+) -> list[tuple[TextualInstance | VisualInstance, list[str] | None]]:
+    """At most `each` right and `each` wrong instances, in turn, then wrong ones until each reason has `of_reason`.
+
+    Those of the smallest seeded hash. Each comes with the reasons that `why` gives it; right ones with None.
+    """
+    smallest: dict[object, list[tuple[str, str]]] = {}
+    reasons: dict[str, list[str] | None] = {}
+    for instance, (answer, *_) in answered(path, kind, [answers]):
+        key = instance.instance_id
+        told = None if is_right(instance, answer) else why(instance, answer)
+        reasons[key] = told
+        for group, most in ((told is None, each), *((reason, of_reason) for reason in told or ())):
+            best = smallest.setdefault(group, [])
+            insort(best, (seeded_hash(seed, key), key))
+            del best[most:]
+    turns = [pair for turn in zip_longest(smallest.pop(True, []), smallest.pop(False, [])) for pair in turn if pair]
+    ids = list(dict.fromkeys(key for _, key in [*turns, *(pair for best in smallest.values() for pair in best)]))
+    found = {x.instance_id: x for x in read_records(path, kind) if x.instance_id in ids}
+    return [(found[key], reasons[key]) for key in ids]
 
 
 def seeded_hash(seed: int, text: str) -> str:
@@ -117,14 +130,14 @@ def thumbnail(path: str | Path, pixels: int) -> str | None:
 def visual_example(
     benchmark: str,
     instance: VisualInstance,
-    right: bool,
+    why: list[str] | None,
     ranking: Sequence[str],
     pictures: Mapping[str, Picture],
     meaning: Meaning | None,
     root: Path,
     pixels: int,
 ) -> VisualExample:
-    """The ten pictures best first, those without a rank after them."""
+    """The ten pictures best first, those without a rank after them; why: it is wrong, None where it is right."""
     ranks = {picture_id: rank for rank, picture_id in enumerate(ranking, start=1)}
     order = sorted(instance.candidates, key=lambda picture_id: ranks.get(picture_id, len(ranks) + 1))
     tiles = []
@@ -141,14 +154,13 @@ def visual_example(
                 rival=picture_id in instance.rivals,
             )
         )
-    why = None if right else reason(instance, ranking[0] if ranking else None)
-    return VisualExample(benchmark, instance, right, why, meaning, tiles)
+    return VisualExample(benchmark, instance, why is None, why or [], meaning, tiles)
 
 
 def textual_example(
     benchmark: str,
     instance: TextualInstance,
-    right: bool,
+    why: list[str] | None,
     ranking: Sequence[str],
     scores: Sequence[float],
     meanings: Mapping[str, Meaning],
@@ -172,12 +184,11 @@ def textual_example(
         senses.append(RankedSense(meaning, rank, score, round(width, 1), key in instance.gold))
     start, end = instance.target_span
     text = instance.text
-    why = None if right else reason(instance, ranking[0] if ranking else None)
     return TextualExample(
         benchmark,
         instance,
-        right,
-        why,
+        why is None,
+        why or [],
         text[:start],
         text[start:end],
         text[end:],

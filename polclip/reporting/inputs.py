@@ -30,7 +30,8 @@ class ReportInputs:
 
     metrics and predictions: `…/{experiment}/seed-{seed}/metrics.jsonl` and `…/{benchmark}.jsonl`, read off
     the path; instances: benchmark to its Parquet file; pictures: one table a style;
-    definition_costs: `…/{corpus}.{split}.cost.json`; definitions: a Parquet file of instances to its definitions.
+    definition_costs: `…/{corpus}.{split}.cost.json`; definitions: a Parquet file of instances to its definitions;
+    sentences_trained_on, pictures_trained_on: the Parquet files of the training corpora.
     """
 
     scores: str | Path
@@ -46,6 +47,8 @@ class ReportInputs:
     synsets: str | Path | None = None
     definition_costs: Sequence[str | Path] = ()
     definitions: Mapping[str | Path, str | Path] = field(default_factory=dict)
+    sentences_trained_on: Sequence[str | Path] = ()
+    pictures_trained_on: Sequence[str | Path] = ()
 
     def files(self) -> list[Path]:
         single = (
@@ -59,6 +62,7 @@ class ReportInputs:
         )
         several = (*self.metrics, *self.predictions, *self.instances.values(), *self.pictures, *self.definition_costs)
         several += (*self.definitions, *self.definitions.values())
+        several += (*self.sentences_trained_on, *self.pictures_trained_on)
         return [Path(path) for path in (*single, *several) if path is not None]
 
 

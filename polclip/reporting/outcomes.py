@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from polclip.babelnet import is_babelnet_id
+from polclip.evaluation.subsets import TrainingSenses, read_training_senses
 from polclip.files import read_json_lines
 from polclip.records import Picture, Sense, Synset, TextualInstance, VisualInstance, read_records
 
@@ -13,7 +15,28 @@ RIVAL = "another sense of the same word"
 OTHER = "another concept"
 FIRST = "the first sense"
 LATER = "a later sense"
+# What stood against a right answer, beside the way in which the wrong one is wrong.
+GOLD_MISSING = "the gold is no candidate"
+UNSEEN_WORD = "its word is not in training"
+UNSEEN_SENSE = "its sense is not in training"
+UNSHOWN = "no training picture of its sense"
+SAME_SENSE = "the choice shows the same sense"
+LOST = "its picture is not at hand"
 PARTS = {"n": "noun", "v": "verb", "a": "adjective", "r": "adverb"}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What training meets: senses of its sentences and synsets of its pictures, each None where it is not known."""
+
+    senses: TrainingSenses | None = None
+    shown: frozenset[str] | None = None
+
+    @classmethod
+    def read(cls, sentences: Sequence[str | Path], pictures: Sequence[str | Path]) -> "Learned":
+        """From the Parquet files of the training corpora."""
+        shown = {p.synset_id for path in pictures for p in read_records(path, Picture) if p.synset_id}
+        return cls(read_training_senses(sentences), frozenset(shown) if pictures else None)
 
 
 @dataclass(frozen=True)
@@ -79,6 +102,28 @@ def reason(instance: TextualInstance | VisualInstance, answer: str | None) -> st
     if isinstance(instance, VisualInstance):
         return RIVAL if answer in instance.rivals else OTHER
     return FIRST if answer == instance.candidates[0] else LATER
+
+
+def reasons(
+    instance: TextualInstance | VisualInstance,
+    answer: str | None,
+    learned: Learned,
+    pictures: Mapping[str, Picture],
+) -> list[str]:
+    """The way in which a wrong answer is wrong, then all that stood against a right one."""
+    found = {reason(instance, answer): True}
+    if isinstance(instance, TextualInstance):
+        found[GOLD_MISSING] = set(instance.gold).isdisjoint(instance.candidates)
+        if learned.senses is not None and not any(map(is_babelnet_id, instance.gold)):
+            found[UNSEEN_WORD] = not learned.senses.lemma_seen(instance.lemma, instance.pos)
+            found[UNSEEN_SENSE] = not found[UNSEEN_WORD] and not learned.senses.sense_seen(instance.gold)
+        return [why for why, holds in found.items() if holds]
+    gold, chosen = pictures.get(instance.gold), pictures.get(answer or "")
+    found[LOST] = gold is None
+    if gold is not None and gold.synset_id is not None:
+        found[SAME_SENSE] = chosen is not None and chosen.synset_id == gold.synset_id
+        found[UNSHOWN] = learned.shown is not None and gold.synset_id not in learned.shown
+    return [why for why, holds in found.items() if holds]
 
 
 def answered(

@@ -1,5 +1,6 @@
 """The report: one self-contained page that shows what was run, what came out, and where it fails."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from polclip.errors import UserError
-from polclip.files import read_json, read_json_lines, write_text
+from polclip.files import complete_or_absent, read_json, read_json_lines, write_text
 from polclip.reporting import figures, summary
 from polclip.reporting.corpus_statistics import CORPORA_COLUMNS
 from polclip.reporting.definitions import definitions_section
@@ -19,7 +20,7 @@ from polclip.reporting.outcomes import PARTS
 from polclip.reporting.published import published_systems
 from polclip.reporting.reliability import reliability_section
 from polclip.reporting.tables import SCORE_COLUMNS, SIGNIFICANCE_COLUMNS, read_table
-from polclip.reporting.templating import render
+from polclip.reporting.templating import render, style_sheet
 
 NOTES = {
     "main": "the full model, one for both tasks",
@@ -43,8 +44,10 @@ CURVES = {
 }
 
 
-def write_report(settings: ReportSettings, inputs: ReportInputs, output: str | Path) -> None:
-    """Write the page. It asks for nothing outside itself, and the same inputs give the same page.
+def write_report(
+    settings: ReportSettings, inputs: ReportInputs, output: str | Path, figures_folder: str | Path | None = None
+) -> None:
+    """Write the page, and its figures as SVG files. It asks for nothing outside itself; the same inputs give the same.
 
     Its date is that of the newest input. Raises UserError when a table lacks a column or there are no scores.
     """
@@ -90,7 +93,19 @@ def write_report(settings: ReportSettings, inputs: ReportInputs, output: str | P
     page |= reliability_section(inputs, next((table for table in tables if table.task == "textual"), None), colours)
     page |= examples_and_failures(settings, inputs, main)
     page |= definitions_section(settings, inputs.definition_costs, inputs.definitions)
-    write_text(output, render(page))
+    html = render(page)
+    if figures_folder is not None:
+        write_figures(re.findall(r"<svg[^>]* data-name=.*?</svg>", html, re.DOTALL), figures_folder)
+    write_text(output, html)
+
+
+def write_figures(drawn: Sequence[str], folder: str | Path) -> None:
+    """The figures of a page, a file each."""
+    with complete_or_absent(folder) as temporary:
+        temporary.mkdir()
+        for svg in drawn:
+            name, text = figures.standalone(svg, style_sheet())
+            (temporary / f"{name}.svg").write_text(text, encoding="utf-8")
 
 
 def main_experiment(scores: pd.DataFrame, settings: ReportSettings) -> str:

@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 from polclip.reporting import summary
 
+TEMPLATES = Path(__file__).parent / "templates"
+
 
 def render(page: Mapping, template: str = "report.html.j2") -> str:
     """Fill a template; everything but our own style sheet, script and figures is escaped.
@@ -31,13 +33,15 @@ def render(page: Mapping, template: str = "report.html.j2") -> str:
         "p_value": p_value,
         "metric": summary.metric_name,
     }
-    sources = Path(__file__).parent / "templates"
-    script = (sources / "report.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    style = (sources / "report.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(
-        page, style=Markup(style), script=Markup(script), script_hash=digest
+        page, style=Markup(style_sheet()), script=Markup(script), script_hash=digest
     )
+
+
+def style_sheet() -> str:
+    return (TEMPLATES / "report.css").read_text(encoding="utf-8")
 
 
 def duration(seconds: float) -> str:

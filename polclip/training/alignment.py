@@ -24,6 +24,7 @@ from polclip.inventory import Inventory
 from polclip.model.losses import contrastive_loss, same_id
 from polclip.model.pair_polclip import Heads, TowerSettings
 from polclip.records import Phrase, Picture, read_records
+from polclip.settings import benchmark_of
 from polclip.training.corpora import TextualCorpus, read_queries
 from polclip.training.settings import AlignmentSettings
 from polclip.training.word_head import train_word_head
@@ -85,10 +86,9 @@ def align(
     texts: FeatureStore,
     pictures: FeatureStore,
     classes: list[str],
-    phrases_path: str | Path,
-    pictures_path: str | Path,
-    dev_style: str | Path,
-    dev_words: str | Path,
+    phrases_paths: Sequence[str | Path],
+    pictures_paths: Sequence[str | Path],
+    dev_paths: Sequence[str | Path],
     forms: Sequence[str],
     textual_train: Sequence[str | Path],
     context_words: int,
@@ -99,17 +99,17 @@ def align(
 
     Pictures are matched with texts of their sense (gloss, lemmas, phrases, captions; one drawn at random a step);
     all pictures and texts of one sense in a batch are positives of each other. The epoch that ranks best on the
-    two visual dev sets is kept. Then the word head is trained on the textual corpus.
+    visual dev sets is kept. Then the word head is trained on the textual corpus.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    training = [p for p in read_records(pictures_path, Picture) if p.picture_id in pictures]
+    training = [p for path in pictures_paths for p in read_records(path, Picture) if p.picture_id in pictures]
     names: dict[str, list[str]] = {}
-    for phrase in read_records(phrases_path, Phrase):
+    for phrase in (phrase for path in phrases_paths for phrase in read_records(path, Phrase)):
         names.setdefault(phrase.synset_id, []).append(phrase.phrase)
     training = [picture for picture in training if picture.synset_id in names]
     if not training:
-        raise UserError(f"No training picture with features in {pictures_path}.")
+        raise UserError(f"No training picture with features in {', '.join(map(str, pictures_paths)) or 'no corpus'}.")
     synset_ids = sorted(names)
     captions = [[text_id(t) for t in captions_of(inventory.synset(s), inventory, names[s])] for s in synset_ids]
     place = {synset_id: k for k, synset_id in enumerate(synset_ids)}
@@ -141,7 +141,11 @@ def align(
         ],
         weight_decay=settings.weight_decay,
     )
-    dev = {"dev_style": dev_style, "dev_words": dev_words}
+    if not dev_paths:
+        raise UserError(
+            "The towers of a pair are aligned on visual queries: name at least one set in corpora.visual.dev."
+        )
+    dev = {benchmark_of(f"{Path(path).parent.name}/{Path(path).stem}"): path for path in dev_paths}
     rankings = {name: QueryRanking([path], texts, pictures, forms) for name, path in dev.items()}
 
     started, lines, best, kept = time.monotonic(), [], -1.0, {}
