@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -311,3 +312,18 @@ def test_pictures_for_which_the_disk_has_no_room_are_refused_beforehand(tmp_path
         embed_pictures(*given)
     assert not (tmp_path / "new").exists()
     assert embed_pictures(*given) == 100
+
+
+def test_what_was_read_is_let_go_and_can_be_read_again(tmp_path):
+    states = np.random.default_rng(0).normal(size=(64, 512, 384)).astype(np.float16)
+    with shard_writer(tmp_path / "shard") as writer:
+        writer.add([f"p{k}" for k in range(64)], states, states.mean(1))
+    store = FeatureStore([tmp_path / "shard"])
+    process = psutil.Process()
+    before = process.memory_info().rss
+    assert all((store.states(f"p{k}") == states[k]).all() for k in range(64))
+    read = process.memory_info().rss
+    store.let_go()
+    assert read - before > 20e6 > process.memory_info().rss - before
+    assert (store.states("p63") == states[63]).all()
+    FeatureStore.of(["a"], states[:1], states[:1].mean(1)).let_go()  # in memory there is nothing to let go

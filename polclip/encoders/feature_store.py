@@ -7,6 +7,7 @@ encoder gives them, `spans.npy` [rows, 2], `tokens.npy` [rows] (ids, beside the 
 """
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -226,6 +227,13 @@ class FeatureStore:
     def class_probabilities(self, ids: Sequence[str]) -> np.ndarray:
         """The classifier's probabilities, [items, classes], 32 bit."""
         return self._gather("class_probabilities", ids)
+
+    def let_go(self) -> None:
+        """Let what was read so far count as this process's memory no longer; the system may keep it."""
+        for arrays in self.shards:
+            for array in arrays.values():
+                if isinstance(array.base, mmap.mmap):
+                    array.base.madvise(mmap.MADV_DONTNEED)
 
     def _gather(self, name: str, ids: Sequence[str]) -> np.ndarray:
         places = [self.find(item_id) for item_id in ids]

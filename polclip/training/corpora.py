@@ -81,6 +81,7 @@ class TextualCorpus:
         target = torch.empty(len(self), pooled.shape[1], dtype=torch.float16)
         for row, (item, span) in enumerate(zip(self.text_ids, self.spans, strict=True)):
             target[row] = torch.from_numpy(target_state(self.texts, item, span))
+        self.texts.let_go()
         return target, pooled, torch.tensor([place[item] for item in self.text_ids])
 
     @classmethod

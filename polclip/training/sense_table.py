@@ -29,10 +29,10 @@ class SenseTable:
         """Compute all glosses anew by the model as it is now, which stays in training or evaluation mode."""
         training = model.training
         model.eval()
-        parts = [
-            represent_glosses(model, self.texts, self.ids[start : start + AT_ONCE]).vectors.to("cpu")
-            for start in range(0, len(self.ids), AT_ONCE)
-        ]
+        parts = []
+        for start in range(0, len(self.ids), AT_ONCE):
+            parts.append(represent_glosses(model, self.texts, self.ids[start : start + AT_ONCE]).vectors.to("cpu"))
+            self.texts.let_go()
         self.glosses = GlossVectors(*(None if of[0] is None else torch.cat(of) for of in zip(*parts, strict=True)))
         model.train(training)
 
