@@ -341,7 +341,7 @@ def test_what_has_no_picture_adds_nothing_to_the_losses_about_pictures(drawn, se
     fewer = four_losses(
         contexts[meant],
         None if captions is None else captions[told],
-        Represented(*(part[seen] for part in gloss)),
+        Represented(*(None if part is None else part[seen] for part in gloss)),
         image,
         pictured,
         torch.tensor(7.0),

@@ -78,7 +78,7 @@ class TextualCorpus:
         """Of a frozen tower, in 16 bit: targets' states [N, w], the texts' pooled states, and which text is whose."""
         place = {item: row for row, item in enumerate(dict.fromkeys(self.text_ids))}
         pooled = torch.from_numpy(self.texts.pooled(list(place))).half()
-        target = torch.empty(len(self), pooled.shape[1], dtype=torch.float16)
+        target = torch.empty(len(self.text_ids), pooled.shape[1], dtype=torch.float16)
         for row, (item, span) in enumerate(zip(self.text_ids, self.spans, strict=True)):
             target[row] = torch.from_numpy(target_state(self.texts, item, span))
         self.texts.let_go()
