@@ -124,11 +124,14 @@ class TextualCorpus:
         if not instances:
             raise UserError(f"No textual instance in {', '.join(map(str, paths))}.")
         place: dict[str, int] = {}
+        of_key: dict[str, int] = {}
         candidates, gold = [], []
         for instance in instances:
-            ids = [inventory.sense(key).synset_id for key in instance.candidates]
-            candidates.append(np.array([place.setdefault(i, len(place)) for i in ids], dtype=int))
-            gold.append(np.isin(instance.candidates, instance.gold))
+            for key in instance.candidates:
+                if key not in of_key:
+                    of_key[key] = place.setdefault(inventory.sense(key).synset_id, len(place))
+            candidates.append(np.array([of_key[key] for key in instance.candidates], dtype=int))
+            gold.append(np.array([key in instance.gold for key in instance.candidates], dtype=bool))
         if not place:
             raise UserError(
                 f"No candidate sense in {', '.join(map(str, paths))} has a gloss: for a set of XL-WSD, see whether "
