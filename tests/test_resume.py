@@ -309,7 +309,7 @@ def scored(monkeypatch, scores):
     """Let the looks at the dev sets find these scores; gives the weights at each look."""
     looks, left = [], list(scores)
 
-    def dev_scores(model, corpora, settings):
+    def dev_scores(model, corpora, settings, table):
         looks.append({name: tensor.clone() for name, tensor in model.own_state().items()})
         return {"dev_textual": left.pop(0)}
 
