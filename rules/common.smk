@@ -25,6 +25,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+
 # Used with --software-deployment-method apptainer alone.
 container: config["machine"]["container"]
 

@@ -14,7 +14,7 @@ BUCKET = "runs"
 
 
 class S3Server:
-    """`failing` = 3 answers each third request by 503, as a busy S3 does; None answers all."""
+    """`failing` = 10 answers each tenth request by 503, as a busy S3 does; None answers all."""
 
     def __init__(self) -> None:
         self.failing: int | None = None

@@ -43,10 +43,10 @@ def launch(arguments: dict, processes: int = 1, nodes: int = 1) -> None:
                 pass
             # Whoever told this process need not have told the others; being told twice does them no harm. Of several
             # nodes srun tells them.
-            to_tell = [started] if nodes > 1 else psutil.Process(started.pid).children()
-            for process in to_tell if told.is_set() else ():
+            if told.is_set():
                 with suppress(psutil.NoSuchProcess):
-                    process.terminate()
+                    for process in [started] if nodes > 1 else psutil.Process(started.pid).children():
+                        process.terminate()
     if told.is_set() and started.returncode:
         raise SystemExit(EXIT_CODE)
     if started.returncode:
