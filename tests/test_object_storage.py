@@ -55,7 +55,7 @@ def test_the_whole_workflow_scores_in_a_bucket_what_it_does_on_a_disk(project, s
 
 
 def test_a_server_that_fails_every_tenth_request_changes_no_score(project, server):
-    # Of every third Snakemake's hundreds of questions at once are too many: botocore repeats a hundred at a time.
+    # Of every third, with many requests at once, botocore's quota for repeating is used up, and the run ends.
     server.failing, server.failures = 10, 0
     in_bucket(project, server, "failing", SCORES)
     server.failing = None

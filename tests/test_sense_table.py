@@ -278,6 +278,25 @@ def test_a_model_of_other_sizes_or_senses_is_no_start(call, tmp_path):
         run(into(call, tmp_path / "other", max_steps=1) | {"start": str(tmp_path / "first/model")})
 
 
+def test_an_offset_rests_while_its_sense_is_not_met(call, tmp_path, monkeypatch):
+    made, adamw = [], torch.optim.AdamW
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *given, **named: made.append(adamw(*given, **named)) or made[-1])
+    run(into(call, tmp_path, max_steps=1))
+    senses = len(PolCLIP.from_pretrained(tmp_path / "model").sense_vectors.senses)
+    (optimizer,) = made
+    (offsets,) = [p for group in optimizer.param_groups for p in group["params"] if p.shape == (senses, 16)]
+    moved = []
+    for gradient in (1.0, 0.0, 0.0):
+        before = offsets.detach().clone()
+        optimizer.zero_grad()
+        offsets.grad = torch.full_like(offsets, gradient)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1
+        optimizer.step()
+        moved.append((offsets - before).abs().max().item())
+    assert moved[0] > 0.1 and moved[1:] == [0, 0]
+
+
 @pytest.mark.parametrize("at", [4, 7, 9])
 def test_a_killed_training_with_a_table_ends_as_if_nothing_had_happened(call, tmp_path, at):
     from test_resume import assert_same, killed
