@@ -134,9 +134,9 @@ def percent(ranked):
 def test_examples_are_clicked(page, run):
     page.get_by_role("button", name="He swung the bat and ran.").click()
     expect(field(page, "Sentence")).to_have_value("He swung the bat and ran.")
-    expect(page.locator("#sense-list li")).to_have_count(2)
+    expect(page.locator("#sense-list > li")).to_have_count(2)
     page.get_by_role("button", name="bat cave").click()
-    expect(page.locator("#picture-list li")).to_have_count(10)
+    expect(page.locator("#picture-list > li")).to_have_count(10)
     best = run.opened.rank_images("bat", "bat cave", run.pictures[:10]).images[0].image
     expect(page.locator("#picture-list .name").first).to_have_text(f"picture {int(best[-6:-4]) + 1}")
     assert (field(page, "Word").input_value(), field(page, "In a phrase that makes it plain").input_value()) == (
@@ -177,7 +177,7 @@ def test_odd_texts_are_shown_as_they_are_and_their_words_marked(page):
     assert page.locator("#marked").evaluate("one => one.textContent") == text
     assert page.locator("#marked img").count() == 0
     words.nth(2).click()
-    expect(page.locator("#sense-list li").first).to_contain_text("crane, noun")
+    expect(page.locator("#sense-list > li").first).to_contain_text("crane, noun")
 
 
 # --- pictures
@@ -280,11 +280,11 @@ def test_without_pictures_and_index_the_page_says_what_to_type(open_page, run, t
     with served_here(make_app(opened, NOTHING, "model")) as url:
         page = open_page(url=url)
         page.get_by_role("button", name="He swung the bat and ran.").click()
-        expect(page.locator("#sense-list li")).to_have_count(2)
+        expect(page.locator("#sense-list > li")).to_have_count(2)
         expect(page.locator("#senses .note")).to_contain_text("polclip serve --model FOLDER --pictures FOLDER")
         field(page, "Word").fill("bat")
         upload(page, *drawn(run, 2))
-        expect(page.locator("#picture-list li")).to_have_count(2)
+        expect(page.locator("#picture-list > li")).to_have_count(2)
         expect(page.get_by_text("polclip index --model FOLDER")).to_be_visible()
         assert page.locator("#picture-list h4, .imagined, .query").count() == 0
 
