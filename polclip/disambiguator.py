@@ -217,7 +217,8 @@ class Disambiguator:
             return self.index.senses_of(synset_ids).to(self.model.device)
         new = [synset_id for synset_id in synset_ids if synset_id not in self._senses]
         if new:
-            self._senses |= zip(new, self.model.senses(self.reader.glosses(new).vectors, new), strict=True)
+            lineages = [self.inventory.lineage(synset_id) for synset_id in new]
+            self._senses |= zip(new, self.model.senses(self.reader.glosses(new).vectors, lineages), strict=True)
         return torch.stack([self._senses[synset_id] for synset_id in synset_ids])
 
     # --- pictures

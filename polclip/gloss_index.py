@@ -77,7 +77,8 @@ def build_index(
             arrays["plain"][rows] = gloss.plain.float().cpu().numpy()
             arrays["matched"][rows] = gloss.matched.float().cpu().numpy()
             if "senses" in arrays:
-                arrays["senses"][rows] = model.senses(gloss.vectors, some).float().cpu().numpy()
+                lineages = [inventory.lineage(synset_id) for synset_id in some]
+                arrays["senses"][rows] = model.senses(gloss.vectors, lineages).float().cpu().numpy()
         for array in arrays.values():
             array.flush()
         write_text(temporary / "synset_ids.txt", "".join(f"{synset_id}\n" for synset_id in ids))

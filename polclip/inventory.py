@@ -24,6 +24,7 @@ _Read = TypeVar("_Read")
 
 WORDNET_3_0 = (117_659, 206_941)  # synsets, senses
 POS_NAMES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
+LINEAGE = 3  # hypernyms: more told no more in a trial
 _SS_TYPES = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "s"}
 _HALVES = ("data.noun1", "data.noun2")
 _FILES = {"index.sense", "lexnames", *(f"data.{pos}" for pos in POS_NAMES.values())}
@@ -288,6 +289,14 @@ class Inventory:
                 "a hyphen and one of n v a s r, such as 02139199-n."
             )
         return self._synset_at(row)
+
+    def lineage(self, synset_id: str) -> list[str]:
+        """A synset, the groups that it shares with others, nearest first: its hypernym, that one's, at most
+        LINEAGE of them (of several, the first), and its lexicographer file, such as noun.animal."""
+        lineage = [synset_id]
+        while len(lineage) <= LINEAGE and (hypernyms := self.synset(lineage[-1]).hypernyms):
+            lineage.append(hypernyms[0])
+        return [*lineage, self.synset(synset_id).lexname]
 
     def synset_of(self, sense_key: str) -> Synset:
         """The synset that a sense belongs to."""

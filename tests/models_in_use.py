@@ -100,7 +100,11 @@ def _pair(archives: Path, trained: bool, changes: dict) -> PolCLIP:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = BertConfig(vocab_size=vocabulary, **sizes).to_dict() if trained else None
     golds = [f"{c.offset}-n" for c in CONCEPTS[::2]] if trained else []
-    model = PairPolCLIP(TOWERS, settings, config, 1, golds)
+    groups = ["noun.animal", *golds[:1]] if trained else []
+    model = PairPolCLIP(TOWERS, settings, config, 1, golds, groups)
+    if trained:
+        for offsets in (model.sense_vectors.offsets, model.sense_vectors.group_offsets):
+            torch.nn.init.normal_(offsets, std=0.3)
     for buffer in model.heads.buffers():
         buffer.copy_(torch.randn(buffer.shape))
     return model

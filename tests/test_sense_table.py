@@ -65,26 +65,37 @@ def test_a_document_is_what_stands_before_the_sentence():
 
 
 def test_sense_vectors_start_as_the_glosses_and_offsets_are_those_of_their_synsets():
-    senses = SenseVectors(4, ["b", "a"], 0.5).eval()
+    senses = SenseVectors(4, ["b", "a"], [], 0.5).eval()
     glosses, states = torch.randn(2, 3, 4)
     plain = unit(unit(glosses) + unit(states))
-    torch.testing.assert_close(senses(glosses, states, ["a", "c", "b"]), plain)
+    torch.testing.assert_close(senses(glosses, states, [["a"], ["c"], ["b"]]), plain)
     with torch.no_grad():
         senses.offsets.copy_(torch.tensor([[9.0, 0, 0, 0], [0, 9.0, 0, 0]]))
-    moved = senses(glosses, states, ["a", "c", "b"])
+    moved = senses(glosses, states, [["a"], ["c"], ["b"]])
     assert moved[0].argmax() == 1 and moved[2].argmax() == 0
     torch.testing.assert_close(moved[1], plain[1])
 
 
+def test_offsets_of_groups_are_shared_by_all_their_senses_and_one_of_a_name_is_not_its_senses_own():
+    senses = SenseVectors(4, ["a"], ["a", "noun.animal"], 0.5).eval()
+    with torch.no_grad():
+        senses.offsets.fill_(7.0)
+        senses.group_offsets.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 2.0, 0, 0]]))
+    glosses = torch.randn(3, 4)
+    moved = senses(glosses, glosses, [["b", "a", "c", "noun.animal"], ["c", "noun.animal"], ["c", "noun.plant"]])
+    offsets = torch.tensor([[1.0, 2, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0]])
+    torch.testing.assert_close(moved, unit(2 * unit(glosses) + offsets))
+
+
 def test_offsets_are_left_out_at_random_in_training_alone_and_the_others_count_for_them():
-    senses = SenseVectors(4, ["a"], 0.3).train()
+    senses = SenseVectors(4, ["a"], [], 0.3).train()
     offset = torch.tensor([3.0, 1.0, 2.0, 0.0])
     with torch.no_grad():
         senses.offsets.copy_(offset)
     torch.manual_seed(0)
     gloss = torch.tensor([1.0, -1, 1, -1]).expand(2000, 4)
     plain = 2 * unit(gloss)
-    found = senses(gloss, gloss, ["a"] * 2000)
+    found = senses(gloss, gloss, [["a"]] * 2000)
     left_out = (found - unit(plain)).abs().max(1).values < 1e-6
     assert 0.25 < left_out.float().mean() < 0.35
     torch.testing.assert_close(found[~left_out], unit(plain + offset / 0.7)[~left_out])
@@ -125,7 +136,7 @@ TRAINED = replace(MODEL, trainable_text_blocks=1, word_states="target", sense_dr
 def trained_model(synsets, settings=TRAINED):
     config = bert().config.to_dict()
     torch.manual_seed(1)
-    model = PairPolCLIP(TOWERS, settings, config, text_layers=2, senses=synsets)
+    model = PairPolCLIP(TOWERS, settings, config, text_layers=2, senses=synsets, groups=["noun.animal"])
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
@@ -155,14 +166,15 @@ def test_a_word_is_compared_with_the_vectors_of_its_own_candidates(world, corpus
         glosses = represent_glosses(model, world.texts, gloss_ids(world.inventory, ids)).vectors
         word = model.word_in_context(*corpus.words([k], "cpu"))
         gold = torch.from_numpy(corpus.gold[k])[None]
-        expected.append(contrastive_loss(word @ model.senses(glosses, ids).T, gold, model.scale))
+        senses = model.senses(glosses, [world.inventory.lineage(s) for s in ids])
+        expected.append(contrastive_loss(word @ senses.T, gold, model.scale))
     torch.testing.assert_close(losses.w2s, torch.stack(expected).mean())
     assert losses.sig == losses.isg == losses.w2i == 0
     # The prediction ranks by the same vectors.
     ranking = rank_words(model, corpus, world.inventory, np.array([30]))[0]
-    by_hand = (word := model.word_in_context(*corpus.words([30], "cpu"))) @ model.senses(
-        table.of([corpus.synsets[s] for s in corpus.candidates[30]]), [corpus.synsets[s] for s in corpus.candidates[30]]
-    ).T
+    ids = [corpus.synsets[s] for s in corpus.candidates[30]]
+    senses = model.senses(table.of(ids), [world.inventory.lineage(s) for s in ids])
+    by_hand = (word := model.word_in_context(*corpus.words([30], "cpu"))) @ senses.T
     assert word.shape[1] == 16
     assert ranking.candidates[0] == corpus.instances[30].candidates[int(by_hand.argmax())]
 

@@ -51,7 +51,7 @@ def rank_words(
         glosses = represent_glosses(model, corpus.texts, gloss_ids(inventory, synset_ids)).vectors
     else:
         glosses = table.of(synset_ids).to(model.device)
-    senses = model.scale * model.senses(glosses, synset_ids)
+    senses = model.scale * model.senses(glosses, [inventory.lineage(s) for s in synset_ids])
     read = words_in_chunks(corpus, rows.tolist(), model.device)
     words = torch.cat([model.word_in_context(*part) for part in read.parts])[read.order]
     predictions = []

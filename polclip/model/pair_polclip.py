@@ -92,7 +92,7 @@ class PairPolCLIP(PolCLIP):
 
     Args:
         text_transformer, text_layers: of the text tower that is trained, see `ContextTower`.
-        senses: synset ids of which something is learned, see `SenseVectors`.
+        senses, groups: of which something is learned, see `SenseVectors`.
     """
 
     pretrained = ("heads.",)
@@ -104,6 +104,7 @@ class PairPolCLIP(PolCLIP):
         text_transformer: dict | None = None,
         text_layers: int = 1,
         senses: Sequence[str] = (),
+        groups: Sequence[str] = (),
     ) -> None:
         super().__init__()
         check_parts(settings)
@@ -117,7 +118,7 @@ class PairPolCLIP(PolCLIP):
             self._refuse_contradictions()
         self.sense_vectors = None
         if settings.sense_dropout is not None and senses:  # trained on pictures alone there are none
-            self.sense_vectors = SenseVectors(towers.embed, senses, settings.sense_dropout)
+            self.sense_vectors = SenseVectors(towers.embed, senses, groups, settings.sense_dropout)
         width, dropout = settings.width, settings.dropout
         if settings.sig or settings.isg:
             self.shared = nn.ModuleList(
@@ -171,8 +172,8 @@ class PairPolCLIP(PolCLIP):
             return self.word(target, sentence)
         return self.heads.word_in_context(target, sentence)
 
-    def senses(self, glosses: GlossVectors, synset_ids: Sequence[str]) -> Tensor:
-        return glosses.matched if self.sense_vectors is None else self.sense_vectors(*glosses, synset_ids)
+    def senses(self, glosses: GlossVectors, lineages: Sequence[Sequence[str]]) -> Tensor:
+        return glosses.matched if self.sense_vectors is None else self.sense_vectors(*glosses, lineages)
 
     def phrase(self, pooled: Tensor) -> Tensor:
         """A whole text's embedding t [C, d] from its pooled state [C, w]: the query of visual disambiguation."""
@@ -230,9 +231,11 @@ class PairPolCLIP(PolCLIP):
             "text_transformer": self.context.config if self.context else None,
             "text_layers": self.context.layers if self.context else 1,
             "senses": self.sense_vectors.senses if self.sense_vectors else [],
+            "groups": self.sense_vectors.groups if self.sense_vectors else [],
         }
 
     @classmethod
     def from_description(cls, config: dict) -> "PairPolCLIP":
         towers, settings = TowerSettings(**config["towers"]), PairModelSettings(**config["model"])
-        return cls(towers, settings, config["text_transformer"], config["text_layers"], config["senses"])
+        keys = ("text_transformer", "text_layers", "senses", "groups")
+        return cls(towers, settings, *(config[key] for key in keys))

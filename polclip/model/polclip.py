@@ -76,14 +76,14 @@ class PolCLIP(nn.Module, ModelHubMixin):
             if batch.table is None:
                 return losses
             table = batch.table
-            senses = self.senses(table.glosses, table.synset_ids)
+            senses = self.senses(table.glosses, table.lineages)
             logits = self.scale * (contexts[table.word] * senses[table.sense]).sum(1)
             own = candidates_loss(logits, table.word, table.gold, batch.word_count)
             return losses._replace(w2s=losses.w2s + own)
 
-    def senses(self, glosses: GlossVectors, synset_ids: Sequence[str]) -> Tensor:
+    def senses(self, glosses: GlossVectors, lineages: Sequence[Sequence[str]]) -> Tensor:
         """What words are compared with [n, d]: the glosses' `matched` vectors, and what was learned of each sense where
-        the model does so."""
+        the model does so. lineages: of each sense, see `Inventory.lineage`."""
         return glosses.matched
 
     def _embedded(self, encode: Callable, chunks: Chunks) -> Tensor:

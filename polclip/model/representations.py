@@ -84,7 +84,7 @@ class Chunks(NamedTuple):
 class SenseRows(NamedTuple):
     """The candidate senses of a step's words, with the vectors of their glosses as they were computed a while ago."""
 
-    synset_ids: list[str]  # S
+    lineages: list[list[str]]  # S, see `Inventory.lineage`
     glosses: GlossVectors  # of these S, without a gradient
     word: Tensor  # [p] of each pair of a word and a candidate: which word of the step,
     sense: Tensor  # [p] which of these senses,

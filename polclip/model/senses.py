@@ -1,6 +1,6 @@
 """What words in context are compared with, beside what glosses and pictures say: what was learned of each sense."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,32 +9,43 @@ from polclip.model.blocks import identity, unit
 
 
 class SenseVectors(nn.Module):
-    """Maps of the glosses' vectors and of their states, from the identity, plus an offset of each sense that training
-    has as a gold.
+    """Maps of the glosses' vectors and of their states, from the identity, plus offsets: one of each sense that
+    training has as a gold, and one of each group of senses that it belongs to.
 
-    A word is read as states of its own, and these are like those of its gloss before anything is learned. Offsets are
-    left out of training at random, so that the maps have to do without them: they are all there is for senses that
-    training has never seen. Those that stay count for those left out, as in any dropout.
+    A word is read as states of its own, and these are like those of its gloss before anything is learned. Senses' own
+    offsets are left out of training at random, so that the rest has to do without them: it is all there is for senses
+    that training has never seen. Those that stay count for those left out, as in any dropout.
 
     Args:
         senses: synset ids with an offset of their own.
-        dropout: how often an offset is left out.
+        groups: names of groups with one, see `Inventory.lineage`.
+        dropout: how often a sense's own offset is left out.
     """
 
-    def __init__(self, embed: int, senses: Sequence[str], dropout: float) -> None:
+    def __init__(self, embed: int, senses: Sequence[str], groups: Sequence[str], dropout: float) -> None:
         super().__init__()
-        self.senses, self.dropout = list(senses), dropout
+        self.senses, self.groups, self.dropout = list(senses), list(groups), dropout
         self.place = {synset_id: k for k, synset_id in enumerate(self.senses)}
+        self.place_of_group = {name: k for k, name in enumerate(self.groups)}
         self.map, self.read = identity(embed), identity(embed)
         self.offsets = nn.Parameter(torch.zeros(len(self.senses), embed))
+        self.group_offsets = nn.Parameter(torch.zeros(len(self.groups), embed))
 
-    def forward(self, glosses: Tensor, states: Tensor, synset_ids: Sequence[str]) -> Tensor:
-        """Vectors and mean states of glosses [n, d] and the synsets they are of -> [n, d] of length 1."""
-        places = torch.tensor([self.place.get(synset_id, -1) for synset_id in synset_ids], device=glosses.device)
-        kept = places >= 0
+    def forward(self, glosses: Tensor, states: Tensor, lineages: Sequence[Sequence[str]]) -> Tensor:
+        """Vectors and mean states of glosses [n, d], and of each its synset with the groups it is in -> [n, d] of
+        length 1."""
+        vectors = unit(self.map(unit(glosses))) + unit(self.read(unit(states)))
+        own = _places([lineage[:1] for lineage in lineages], self.place).to(glosses.device)
+        shared = _places([lineage[1:] for lineage in lineages], self.place_of_group).to(glosses.device)
         weight = 1.0
         if self.training:
-            kept &= torch.rand(len(places), device=glosses.device) >= self.dropout
+            own = own[torch.rand(len(own), device=glosses.device) >= self.dropout]
             weight = 1 / (1 - self.dropout)
-        offsets = torch.where(kept[:, None], weight * self.offsets[places], 0.0)
-        return unit(unit(self.map(unit(glosses))) + unit(self.read(unit(states))) + offsets)
+        vectors = vectors.index_add(0, own[:, 0], weight * self.offsets[own[:, 1]])
+        return unit(vectors.index_add(0, shared[:, 0], self.group_offsets[shared[:, 1]]))
+
+
+def _places(names: Sequence[Sequence[str]], place: Mapping[str, int]) -> Tensor:
+    """The row and the place [p, 2] of every name of the rows that has one."""
+    pairs = [(row, place[name]) for row, of_row in enumerate(names) for name in of_row if name in place]
+    return torch.tensor(pairs, dtype=torch.long).view(-1, 2)

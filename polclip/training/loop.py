@@ -6,6 +6,7 @@ results/demo/models/main/seed-42/model.safetensors`.
 
 import shutil
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -39,6 +40,8 @@ from polclip.training.state import MetricsLog, SavedState
 # A sense has a gradient once in hundreds of steps: AdamW's momentum and its long memory of squares would carry its
 # offset on for dozens of steps after each.
 OFFSET_BETAS = (0.0, 0.9)
+# Shares of learning_rate. What a group learns all its senses get, those too that training never has as a gold.
+OFFSET_RATES = {"sense_vectors.offsets": 1 / 2, "sense_vectors.group_offsets": 1 / 8}
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ def train(
     textual, visual = "textual" in settings.tasks, "visual" in settings.tasks
     tokens = texts.holds_tokens or model["trainable_text_blocks"] > 0
     read = TextualCorpus.read(textual_train, inventory, texts, {}, context_words, tokens) if textual else None
-    polclip = starting_model(model, encoder, towers, pictures, text_weights, read.gold_synsets() if read else [])
+    senses = read.gold_synsets() if read else []
+    groups = sorted({name for s in read.synsets for name in inventory.lineage(s)[1:]}) if read else []
+    polclip = starting_model(model, encoder, towers, pictures, text_weights, senses, groups)
     if start:
         take_over(polclip, start)
     polclip.encoders = encoders and {**encoders, "preprocess": preprocessing_of(polclip)}
@@ -199,31 +204,18 @@ class Trainer:
 
     def _groups(self) -> list[dict]:
         """The optimizer's groups: parameters by their peak rates; what is learned of each sense apart."""
-        pretrained, context, offsets, new = [], [], [], []
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                start = name.startswith
-                (
-                    context
-                    if start("context.")
-                    else pretrained
-                    if start(self.model.pretrained)
-                    else offsets
-                    if name == "sense_vectors.offsets"
-                    else new
-                ).append(parameter)
         settings = self.settings
-        rates = [
-            (settings.pretrained_learning_rate, pretrained),
-            (settings.context_learning_rate, context),
-            (settings.learning_rate, new),
-        ]
-        groups = parameter_groups(rates, settings.weight_decay)
-        if offsets:
-            groups.append(
-                {"params": offsets, "peak": settings.learning_rate / 2, "weight_decay": 0.0, "betas": OFFSET_BETAS}
-            )
-        return groups
+        peaks = {"context.": settings.context_learning_rate}
+        peaks |= dict.fromkeys(self.model.pretrained, settings.pretrained_learning_rate)
+        of_peak, offsets = defaultdict(list), []
+        for name, parameter in self.model.named_parameters():
+            if name in OFFSET_RATES:
+                peak = OFFSET_RATES[name] * settings.learning_rate
+                offsets.append({"params": [parameter], "peak": peak, "weight_decay": 0.0, "betas": OFFSET_BETAS})
+            elif parameter.requires_grad:
+                of = (peak for start, peak in peaks.items() if name.startswith(start))
+                of_peak[next(of, settings.learning_rate)].append(parameter)
+        return parameter_groups(list(of_peak.items()), settings.weight_decay) + offsets
 
     def run(self, told: threading.Event) -> None:
         """All that is left to do, or until this process is told to stop."""
@@ -266,8 +258,9 @@ class Trainer:
         progress = (at.epoch + (at.done + planned.done) / 2) / settings.epochs
         if settings.max_steps:
             progress = max(progress, (at.step + 0.5) / settings.max_steps)
+        share = rate(progress, settings.rise)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * rate(progress, settings.rise)
+            group["lr"] = group["peak"] * share
         step = make_step(
             planned.parts,
             planned.phrases,
@@ -293,7 +286,7 @@ class Trainer:
             "loss": losses.total.item(),
             **{f"loss_{name}": value.item() for name, value in losses._asdict().items()},
             "temperature": (1 / self.model.scale).item(),
-            "learning_rate": self.optimizer.param_groups[-1]["lr"],
+            "learning_rate": settings.learning_rate * share,
         }
 
     def _look(self) -> dict[str, float]:

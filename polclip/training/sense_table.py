@@ -23,6 +23,7 @@ class SenseTable:
     def __init__(self, texts: FeatureStore, inventory: Inventory, synsets: Sequence[str]) -> None:
         self.place = {synset_id: k for k, synset_id in enumerate(dict.fromkeys(synsets))}
         self.texts, self.ids = texts, gloss_ids(inventory, self.place)
+        self.lineages = [inventory.lineage(synset_id) for synset_id in self.place]
 
     @torch.no_grad()
     def refresh(self, model: PolCLIP) -> None:
@@ -48,4 +49,5 @@ class SenseTable:
         gold = np.concatenate([corpus.gold[k] & (len(corpus.gold[k]) > 1) for k in words])
         synset_ids = [corpus.synsets[k] for k in used]
         pairs = (torch.from_numpy(array).to(device) for array in (word, sense, gold))
-        return SenseRows(synset_ids, self.of(synset_ids).to(device), *pairs)
+        lineages = [self.lineages[self.place[synset_id]] for synset_id in synset_ids]
+        return SenseRows(lineages, self.of(synset_ids).to(device), *pairs)

@@ -21,6 +21,7 @@ def starting_model(
     pictures: FeatureStore,
     text_weights: str | Path | None = None,
     senses: Sequence[str] = (),
+    groups: Sequence[str] = (),
 ) -> PolCLIP:
     """An untrained PolCLIP over pretrained towers.
 
@@ -30,7 +31,7 @@ def starting_model(
         towers: folder written by `align_towers`, of a pair.
         pictures: their features; those of a CLIP must have been made with the same weights and frozen blocks.
         text_weights: package of a pair's text tower, read where it is trained.
-        senses: synset ids of which a pair may learn something.
+        senses, groups: of which a pair may learn something, see `SenseVectors`.
     """
     if encoder["kind"] == "pair":
         from polclip.training.alignment import read_heads
@@ -40,7 +41,7 @@ def starting_model(
         pretrained = _text_tower(encoder, text_weights) if own.trainable_text_blocks else None
         # What begins with _ tells where it was read from.
         config = pretrained and {k: v for k, v in pretrained.config.to_dict().items() if not k.startswith("_")}
-        polclip = PairPolCLIP(described, own, config, encoder["text_layers"], senses)
+        polclip = PairPolCLIP(described, own, config, encoder["text_layers"], senses, groups)
         if pretrained:
             polclip.context.transformer.load_state_dict(
                 {name: t for name, t in pretrained.state_dict().items() if not name.startswith("pooler.")}
@@ -69,7 +70,9 @@ def take_over(model: PolCLIP, folder: str | Path) -> None:
     mine = model.own_state()
     weights = {name: tensor for name, tensor in other.own_state().items() if name in mine}
     wrong = [name for name, tensor in weights.items() if tensor.shape != mine[name].shape]
-    if "sense_vectors.offsets" in weights and model.sense_vectors.senses != other.sense_vectors.senses:
+    if "sense_vectors.offsets" in weights and any(
+        getattr(model.sense_vectors, of) != getattr(other.sense_vectors, of) for of in ("senses", "groups")
+    ):
         wrong.append("the senses it learned of")
     if wrong or not weights:
         raise UserError(
