@@ -19,7 +19,7 @@ from polclip.model.blocks import unit
 from polclip.model.losses import contrastive_loss
 from polclip.model.pair_polclip import PairPolCLIP
 from polclip.model.polclip import PolCLIP
-from polclip.model.senses import SenseVectors
+from polclip.model.senses import IN_USE, SenseVectors
 from polclip.records import TextualInstance
 from polclip.training.batches import make_batch, make_step
 from polclip.training.budget import Part
@@ -99,7 +99,7 @@ def test_offsets_are_left_out_at_random_in_training_alone_and_the_others_count_f
     left_out = (found - unit(plain)).abs().max(1).values < 1e-6
     assert 0.25 < left_out.float().mean() < 0.35
     torch.testing.assert_close(found[~left_out], unit(plain + offset / 0.7)[~left_out])
-    torch.testing.assert_close(senses.eval()(gloss, gloss, ["a"] * 2000), unit(plain + offset))
+    torch.testing.assert_close(senses.eval()(gloss, gloss, [["a"]] * 2000), unit(plain + IN_USE * offset))
 
 
 # --- the table
