@@ -36,6 +36,26 @@ def page_server(run_in_use):
         yield server
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium; tests are skipped where none can be had."""
+    from local_chromium import NoChromium, local_chromium
+
+    try:
+        with local_chromium() as browser:
+            yield browser
+    except NoChromium as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture
+def open_in_browser(browser):
+    from local_chromium import watched_pages
+
+    with watched_pages(browser) as open_page:
+        yield open_page
+
+
 @pytest.fixture(scope="session")
 def mirror(tmp_path_factory):
     """Tiny archives under the names of the real ones."""

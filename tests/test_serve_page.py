@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from local_chromium import NoChromium, local_chromium
+from local_chromium import CONTRAST
 from models_in_use import write_model
 from playwright.sync_api import expect
 from served_run import served_here
@@ -15,7 +15,6 @@ from polclip.serve.shown import NOTHING
 
 LIGHT_AND_DARK = ("light", "dark")
 WIDE_AND_NARROW = ((1280, 900), (360, 740))
-WAIT = 60_000  # milliseconds, on a busy machine
 
 
 @pytest.fixture
@@ -28,35 +27,9 @@ def server(page_server):
     return page_server
 
 
-@pytest.fixture(scope="module")
-def browser():
-    try:
-        with local_chromium() as browser:
-            yield browser
-    except NoChromium as why:
-        pytest.skip(str(why))
-
-
 @pytest.fixture
-def open_page(browser, server):
-    """Opens the page, and looks in the end that the browser had nothing to complain of."""
-    contexts, complaints = [], []
-
-    def open_page(scheme="light", size=(1280, 900), url=server.url):
-        context = browser.new_context(viewport=dict(zip(("width", "height"), size, strict=True)), color_scheme=scheme)
-        context.set_default_timeout(WAIT)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(url)
-        return page
-
-    expect.set_options(timeout=WAIT)
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [said for said in complaints if "Failed to load resource" not in said] == []
+def open_page(open_in_browser, server):
+    return lambda scheme="light", size=(1280, 900), url=server.url: open_in_browser(url, scheme, size)
 
 
 @pytest.fixture
@@ -290,30 +263,6 @@ def test_without_pictures_and_index_the_page_says_what_to_type(open_page, run, t
 
 
 # --- how it looks
-
-# Texts that stand out too little from what is behind them (WCAG 2.2: 4.5 to 1), of all that is visible.
-CONTRAST = """() => {
-  const linear = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
-  const light = (colour) => {
-    const [r, g, b] = colour.match(/[\\d.]+/g).map((part) => linear(part / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (element) => {
-    for (; element; element = element.parentElement) {
-      const colour = getComputedStyle(element).backgroundColor;
-      if (!/, 0\\)$/.test(colour)) return colour;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  const poor = [];
-  for (const element of document.querySelectorAll("body *:not(script, noscript)")) {
-    const own = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
-    if (!own || !element.checkVisibility()) continue;
-    const both = [light(getComputedStyle(element).color), light(behind(element))];
-    if ((Math.max(...both) + 0.05) / (Math.min(...both) + 0.05) < 4.5) poor.push(element.outerHTML.slice(0, 80));
-  }
-  return poor;
-}"""
 
 
 @pytest.mark.parametrize("scheme", LIGHT_AND_DARK)

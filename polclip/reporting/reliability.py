@@ -38,5 +38,5 @@ def reliability_section(inputs: ReportInputs, table: ScoreTable | None, colours:
     if not found:
         return {"reliability": None}
     errors = {experiment: 100 * one.error for experiment, one in found.items()}
-    panel = figures.reliability(found, f"{benchmark} · is it as sure as it is right?", colours)
+    panel = figures.reliability(found, f"{benchmark} · how sure, how right", colours)
     return {"reliability": panel, "calibration_errors": errors}
