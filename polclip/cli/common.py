@@ -1,5 +1,6 @@
 """What the commands that use a model have in common: their options, how they open it, how they end."""
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,12 +51,17 @@ def opened(
     model: Path, archives: Path | None, cache: Path | None, mirror: str | None, offline: bool, device: str
 ) -> "Disambiguator":
     """The model with all it reads with; what is fetched is told on stderr."""
-    from polclip import Disambiguator
+    gc.disable()  # nothing of what is loaded is garbage, and looking for some takes a fifth of the time
+    try:
+        from polclip import Disambiguator
 
-    quiet()
-    return Disambiguator.from_pretrained(
-        model, archives=archives, cache=cache, mirror=mirror, download=not offline, device=device
-    )
+        quiet()
+        return Disambiguator.from_pretrained(
+            model, archives=archives, cache=cache, mirror=mirror, download=not offline, device=device
+        )
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def quiet() -> None:

@@ -111,10 +111,8 @@ def _senses(disambiguator: "Disambiguator", some: list[Asked]) -> "list[TextSens
 
 
 def _as_json(asked: Asked, answer: "TextSenses") -> str:
-    from polclip.answers import as_plain
-
     given_back = {} if asked.id is None else {"id": asked.id}
-    return json.dumps(given_back | as_plain(answer), ensure_ascii=not _is_utf8())
+    return json.dumps(given_back | vars(answer), ensure_ascii=not _is_utf8(), default=vars)
 
 
 def _is_utf8() -> bool:

@@ -22,8 +22,10 @@ PictureFile = str | Path | BinaryIO
 
 
 def store_texts(encoder: TextEncoder, texts: Sequence[str]) -> FeatureStore:
-    """Features of the distinct texts under their `text_id`; those of about one length are encoded together."""
-    texts = sorted(dict.fromkeys(texts), key=len)
+    """Features of the distinct texts under their `text_id`; those of like length are encoded together."""
+    texts = list(dict.fromkeys(texts))
+    lengths = [len(ids) for ids, _ in encoder.tokens(texts)]  # by characters a quarter of what is computed is padding
+    texts = [texts[at] for at in np.argsort(lengths, kind="stable")]
     states, spans, pooled, tokens = [], [], [], []
     for start in range(0, len(texts), BATCH):
         encoded = encoder(texts[start : start + BATCH])
