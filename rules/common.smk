@@ -26,6 +26,14 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 
+# A bucket. botocore has a quota for repeating, and gets nothing back of what a question took that ends in "no such file",
+# the answer of each file that is yet to be made: a busy server would end the run. --storage-s3-retries is limit enough.
+if workflow.storage_settings.default_storage_provider == "s3":
+    from botocore.retries.quota import RetryQuota
+
+    RetryQuota.acquire = lambda quota, amount: True
+
+
 # Used with --software-deployment-method apptainer alone.
 container: config["machine"]["container"]
 

@@ -14,7 +14,7 @@ BUCKET = "runs"
 
 
 class S3Server:
-    """`failing` = 10 answers each tenth request by 503, as a busy S3 does; None answers all."""
+    """`failing` = 3 answers each third request by 503, as a busy S3 does; None answers all."""
 
     def __init__(self) -> None:
         self.failing: int | None = None
@@ -33,8 +33,9 @@ class S3Server:
             self.failures += 1
             # What was sent is read, or the client would find its connection broken.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            slow_down = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-            return Response(slow_down, 503, content_type="application/xml")(environ, start_response)
+            # Of SlowDown, the other 503 of S3, botocore waits half a second each time.
+            busy = "<Error><Code>ServiceUnavailable</Code><Message>Reduce your request rate.</Message></Error>"
+            return Response(busy, 503, content_type="application/xml")(environ, start_response)
         return self._moto(environ, start_response)
 
     def read(self, key: str) -> bytes:

@@ -54,10 +54,10 @@ def test_the_whole_workflow_scores_in_a_bucket_what_it_does_on_a_disk(project, s
     assert "Nothing to be done" in in_bucket(project, server, "whole", "-n")
 
 
-def test_a_server_that_fails_every_tenth_request_changes_no_score(project, server):
-    # Of every third, with many requests at once, botocore's quota for repeating is used up, and the run ends.
-    server.failing, server.failures = 10, 0
+def test_a_server_that_fails_every_third_request_changes_no_score(project, server):
+    server.failing, server.failures = 3, 0
     in_bucket(project, server, "failing", SCORES)
     server.failing = None
-    assert server.failures > 30
+    # Many more than the 36 that botocore's own quota allows where files are not there yet.
+    assert server.failures > 500
     assert server.read(f"failing/{SCORES}") == (project / SCORES).read_bytes()
