@@ -97,6 +97,11 @@ def write_parquet(path: str | Path, rows: pd.DataFrame | Iterable[dict], schema:
         writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
 
 
+def open_parquet(path: str | Path) -> pq.ParquetFile:
+    """A Parquet file to read in batches; by pyarrow's default all that was read of it would stay in memory."""
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
     """Write a tab-separated table with a header."""
     with complete_or_absent(path) as temporary:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from polclip.errors import UserError
-from polclip.files import write_parquet
+from polclip.files import open_parquet, write_parquet
+
+READ_AT_ONCE = 8192  # records; as Python's objects a sentence takes about 3 kB
 
 _strings = pa.list_(pa.string())
 
@@ -164,9 +165,9 @@ def read_records(path: str | Path, kind: type[Record]) -> Iterator[Record]:
     texts must be), or a value missing where one must be.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             _check_columns(file.schema_arrow, kind, path)
-            for batch in file.iter_batches(columns=SCHEMAS[kind].names):
+            for batch in file.iter_batches(READ_AT_ONCE, columns=SCHEMAS[kind].names):
                 _check_values(batch, kind, path)
                 for row in batch.to_pylist():
                     yield kind(**row)

@@ -60,7 +60,8 @@ def build(
     folder = outputs["folder"]
     files, number["pictures_of_one_name"] = unpack_pictures(archive, folder, name_of, refusal)
     number["pictures"], number["synsets"] = len(files), len(set(synset_of.values()))
-    write_records(outputs["pictures"], Picture, photographs("babelpic", "babelpic", folder, files, synset_of))
+    shown = sorted(synset_of.items())
+    write_records(outputs["pictures"], Picture, photographs("babelpic", "babelpic", folder, files, shown))
     write_records(outputs["phrases"], Phrase, ())
     write_json(counts, dict(number))
     log.info("babelpic: %s", ", ".join(f"{reason} {count:,}" for reason, count in number.items()))

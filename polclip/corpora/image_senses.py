@@ -16,13 +16,12 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from polclip.corpora.image_metadata import ImageSenses, read_metadata
 from polclip.corpora.picture_files import photographs, unpack_pictures
 from polclip.corpora.words import base_forms, find_lemma
 from polclip.errors import UserError
-from polclip.files import write_json, write_parquet
+from polclip.files import open_parquet, write_json, write_parquet
 from polclip.inventory import POS_NAMES, Inventory, split_gloss
 from polclip.records import Phrase, Picture, Sense, TextualInstance, write_records
 
@@ -95,21 +94,28 @@ def build_pictures(
     UserError for a missing or broken archive and for one that has none of them.
     """
     _check_name(corpus)
-    rows = pq.read_table(shown)
-    synset_of = dict(zip(rows["name"].to_pylist(), rows["synset_id"].to_pylist(), strict=True))
+    # Of hundreds of thousands: each name is in memory once.
+    asked = {name: name for name, _ in _read_shown(shown)}
     # The public lists name the feature files of pictures in places.
-    stems = {PurePosixPath(name).stem: name for name in synset_of if name.endswith(".pkl")}
-    none = f"{images}: none of the {len(synset_of):,} pictures of {corpus} is in it. Is it the right archive?"
+    stems = {PurePosixPath(name).stem: name for name in asked if name.endswith(".pkl")}
+    none = f"{images}: none of the {len(asked):,} pictures of {corpus} is in it. Is it the right archive?"
     files, _ = unpack_pictures(
         images,
         folder,
-        lambda file: file if file in synset_of else stems.get(PurePosixPath(file).stem),
-        lambda: none if synset_of else "",
+        lambda file: asked.get(file) or stems.get(PurePosixPath(file).stem),
+        lambda: none if asked else "",
     )
-    write_records(table, Picture, photographs(corpus, _DATASETS[corpus], folder, files, synset_of))
-    missing = len(synset_of) - len(files)
+    write_records(table, Picture, photographs(corpus, _DATASETS[corpus], folder, files, _read_shown(shown)))
+    missing = len(asked) - len(files)
     write_json(skipped, {"missing": missing} if missing else {})
     log.info("%s: %d pictures, %d missing", corpus, len(files), missing)
+
+
+def _read_shown(path: str | Path) -> Iterator[tuple[str, str]]:
+    """The pictures with what they show, sorted by name."""
+    with open_parquet(path) as file:
+        for rows in file.iter_batches(8192):
+            yield from zip(rows["name"].to_pylist(), rows["synset_id"].to_pylist(), strict=True)
 
 
 def _check_name(corpus: str) -> None:

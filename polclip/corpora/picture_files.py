@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from polclip.corpora.image_metadata import file_name
@@ -41,7 +41,7 @@ def unpack_pictures(
                 continue
             with open(temporary / file, "wb") as target:
                 shutil.copyfileobj(stream, target)
-            found[name] = file
+            found[name] = name if file == name else file  # one string, not two
         if not found and (why := refusal()):
             raise UserError(why)
     log.info("%s: %d pictures found, %d of a name that was there before", archive, len(found), again)
@@ -49,16 +49,18 @@ def unpack_pictures(
 
 
 def photographs(
-    corpus: str, dataset: str, folder: str | Path, files: Mapping[str, str], synset_of: Mapping[str, str]
+    corpus: str, dataset: str, folder: str | Path, files: Mapping[str, str], shown: Iterable[tuple[str, str]]
 ) -> Iterator[Picture]:
-    """The records of unpacked pictures. files: name -> file in `folder`; synset_of: name -> what it shows."""
-    for name in sorted(files):
+    """The records of unpacked pictures. files: name -> file in `folder`; shown: names and what they show, in order."""
+    for name, synset_id in shown:
+        if name not in files:
+            continue
         yield Picture(
             picture_id=f"{corpus}:{name}",
             path=str(Path(folder) / files[name]),
             style="photograph",
             family="photograph",
             name=name,
-            synset_id=synset_of[name],
+            synset_id=synset_id,
             dataset=dataset,
         )

@@ -20,7 +20,7 @@ from polclip.downloads.unpacking import unpack
 from polclip.encoders.feature_store import ShardWriter, shard_of, shard_writer
 from polclip.encoders.interface import EncodedImages, ImageEncoder, TextEncoder
 from polclip.errors import UserError
-from polclip.files import sha256, write_json
+from polclip.files import open_parquet, sha256, write_json
 from polclip.pictures import read_picture
 from polclip.records import Picture, read_records
 
@@ -112,7 +112,7 @@ def embed_texts(
 
     Of `TEXTS_AT_ONCE` those of about one length go together, so that little padding is computed.
     """
-    with pq.ParquetFile(texts) as file, shard_writer(folder, described) as writer:
+    with open_parquet(texts) as file, shard_writer(folder, described) as writer:
         rows = _texts_of_shard(file, shard, shards)
         about = -(-file.metadata.num_rows // shards)
         progress = tqdm(total=about, desc=f"embed texts {shard + 1}/{shards}", unit="text", mininterval=5)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from polclip.babelnet import is_babelnet_id
 from polclip.errors import UserError
+from polclip.files import open_parquet
 from polclip.records import TextualInstance
 
 # A benchmark and the one that corrects labels of some of its instances: Maru et al. 2022 keep the ids of ALL.
@@ -55,7 +56,7 @@ def read_training_senses(paths: Iterable[str | Path]) -> TrainingSenses | None:
     paths = list(paths)
     for path in paths:
         try:
-            with pq.ParquetFile(path) as file:
+            with open_parquet(path) as file:
                 for name in _LEARNED:  # those that are not there would be passed over
                     file.schema_arrow.field(name)
                 for batch in file.iter_batches(columns=_LEARNED):
