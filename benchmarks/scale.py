@@ -208,16 +208,16 @@ if __name__ == "__main__":
         alone(make_inventory, Path(name))
         tenth = run_all(Path(name, "tenth"), args.instances // 10, args.pictures // 10)
         full = run_all(Path(name, "full"), args.instances, args.pictures)
-    result = {"benchmark": "scale", "instances": args.instances, "pictures": args.pictures}
+    steps = {}
     print(f"{'':16}{'peak MB':>18}{'ratio':>8}{'processor s':>18}{'ratio':>8}")
     for step, at_full in full.items():
         at_tenth = tenth[step]
         peak, seconds = at_full["peak_mb"] / at_tenth["peak_mb"], at_full["cpu_s"] / at_tenth["cpu_s"] / 10
-        result[step] = {"tenth": at_tenth, "full": at_full, "peak_ratio": peak, "time_ratio": seconds}
+        steps[step] = {"tenth": at_tenth, "full": at_full, "peak_ratio": peak, "time_ratio": seconds}
         print(
             f"{step:16}{at_tenth['peak_mb']:9.0f}{at_full['peak_mb']:9.0f}{peak:8.2f}"
             f"{at_tenth['cpu_s']:9.1f}{at_full['cpu_s']:9.1f}{seconds:8.2f}"
         )
-    result["peak_ratio"] = max(result[step]["peak_ratio"] for step in full)
-    result["time_ratio"] = max(result[step]["time_ratio"] for step in full)
-    print(json.dumps(result))
+    most = {name: max(of[name] for of in steps.values()) for name in ("peak_ratio", "time_ratio")}
+    size = {"instances": args.instances, "pictures": args.pictures}
+    print(json.dumps({"benchmark": "scale", **size, **most, "steps": steps}))
