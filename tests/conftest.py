@@ -2,8 +2,8 @@
 
 import pytest
 from download_server import serving
-from tiny_project import make_mirror, make_project
-from tiny_run import finished_run
+from tiny_project import make_mirror, make_project, snakemake
+from tiny_run import LESS_PRESETS, SCORES, finished_run, make_less, succeed
 
 
 @pytest.fixture
@@ -66,3 +66,11 @@ def mirror(tmp_path_factory):
 def run(tmp_path_factory, mirror):
     """The finished run of a tiny project: look at it, and let others run on in a copy."""
     return finished_run(make_project(tmp_path_factory.mktemp("tiny") / "project", mirror))
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory, mirror):
+    """A project of `LESS` whose scores were computed here, as any: let others run on in a copy."""
+    project = make_less(tmp_path_factory.mktemp("scored") / "project", mirror)
+    succeed(snakemake(project, SCORES, presets=LESS_PRESETS))
+    return project

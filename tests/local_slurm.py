@@ -46,9 +46,8 @@ def local_slurm(folder: Path) -> Iterator[None]:
     if said("sinfo", check=False).returncode == 0:
         raise NoSlurm("another Slurm runs here")
     processes = []
-    with settings(
-        {"slurm.conf": slurm_conf(folder), "gres.conf": "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"}
-    ):
+    gpus = "".join(f"Name=gpu File=/dev/{name}\n" for name in ("null", "zero", "full"))
+    with settings({"slurm.conf": slurm_conf(folder), "gres.conf": gpus}):
         try:
             for command in daemons(folder):
                 log = open(folder / f"{'-'.join(map(str, command[:3])).replace('/', '_')}.out", "w")  # noqa: SIM115
@@ -117,7 +116,7 @@ MpiDefault=none
 ReturnToService=2
 KillWait=10
 MinJobAge=86400
-NodeName=n[1-2] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=4 RealMemory=64000 Gres=gpu:2
+NodeName=n[1-2] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=4 RealMemory=64000 Gres=gpu:3
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 

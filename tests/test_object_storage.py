@@ -1,14 +1,12 @@
 """The workflow with all its files in a bucket: the scores are those of a run on a disk, whatever the server does."""
 
+import shutil
 import subprocess
 
 import pytest
 from s3_server import BUCKET, s3_server
-from tiny_project import command, make_mirror, make_project, snakemake, surroundings, write_yaml
-
-LESS = {"corpora": {"visual": {"test": ["hard/test"]}}, "experiments": {"zero_shot": None}}
-PRESETS = ("tiny.yaml", "less.yaml")
-SCORES = "results/tiny/tables/scores.tsv"
+from tiny_project import command, surroundings
+from tiny_run import LESS_PRESETS, SCORES
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +16,9 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, scored):
     """A project whose scores were computed on this disk."""
-    mirror = make_mirror(tmp_path_factory.mktemp("archives") / "mirror")
-    project = make_project(tmp_path_factory.mktemp("tiny") / "project", mirror)
-    write_yaml(project / "less.yaml", LESS)
-    done = snakemake(project, SCORES, presets=PRESETS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return project
+    return shutil.copytree(scored, tmp_path_factory.mktemp("bucket") / "project")
 
 
 def in_bucket(project, server, prefix, *arguments):
@@ -33,7 +26,7 @@ def in_bucket(project, server, prefix, *arguments):
     stored = ["--default-storage-provider", "s3", "--default-storage-prefix", f"s3://{BUCKET}/{prefix}"]
     keys = {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "of-a-test", "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "of-a-test"}
     done = subprocess.run(
-        command(*arguments, *stored, "--storage-s3-endpoint-url", server.url, presets=PRESETS), cwd=project,
+        command(*arguments, *stored, "--storage-s3-endpoint-url", server.url, presets=LESS_PRESETS), cwd=project,
         env=surroundings(project) | keys | {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"},
         capture_output=True, text=True, timeout=900,
     )  # fmt: skip

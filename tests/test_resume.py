@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import signal
 import socket
-import sys
 import time
 from itertools import pairwise
 
@@ -449,30 +448,6 @@ def test_a_launch_over_two_processes_writes_what_a_launch_here_does_once(calls, 
         assert ours == pytest.approx(expected, abs=1e-4)
     config = json.loads((tmp_path / "two" / "model" / "config.json").read_text())
     assert config == json.loads((tmp_path / "one" / "model" / "config.json").read_text())
-
-
-SRUN = """#!{python}
-# As often as nodes are asked for, all at once, each on a node of its own.
-import subprocess, sys
-nodes = int(next(argument for argument in sys.argv if argument.startswith("--nodes=")).partition("=")[2])
-command = sys.argv[sys.argv.index(sys.executable) :]
-started = [subprocess.Popen(command) for _ in range(nodes)]
-sys.exit(max(process.wait() for process in started))
-"""
-
-
-def test_a_launch_over_two_nodes_writes_what_a_launch_here_does(calls, tmp_path, monkeypatch):
-    (tmp_path / "srun").write_text(SRUN.format(python=sys.executable))
-    (tmp_path / "srun").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setattr("socket.gethostname", lambda: "127.0.0.1")
-    one, two = (into(calls["clip"], tmp_path / name, **SHARED) for name in ("one", "two"))
-    launch(one)
-    launch(two, processes=2, nodes=2)
-    for ours, expected in zip(lines_of(tmp_path / "two" / "model"), lines_of(tmp_path / "one" / "model"), strict=True):
-        assert ours == pytest.approx(expected, abs=1e-4)
-    assert not list(tmp_path.glob("two/launch-*"))
 
 
 def test_nodes_that_cannot_be_used_are_refused(calls, tmp_path, monkeypatch):

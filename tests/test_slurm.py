@@ -20,7 +20,8 @@ import yaml
 from local_slurm import NoSlurm, local_slurm, said, wait_until
 from openai_server import Reply, openai_server
 from safetensors.torch import load_file
-from tiny_project import ROOT, make_mirror, make_project, snakemake, surroundings, write_yaml
+from tiny_project import ROOT, snakemake, surroundings, write_yaml
+from tiny_run import LESS_PRESETS, make_less
 
 from polclip.files import read_json_lines
 
@@ -42,14 +43,6 @@ plugin.Executor.next_seconds_between_status_checks = property(lambda self: 1, la
 """
 STARTED = []
 HUNGRY_JOB = "rule_render_pictures_wildcards_noto"
-LESS = {
-    "corpora": {"visual": {"test": ["hard/test"]}},
-    "experiments": {"zero_shot": None},
-    "training": {"save_minutes": 60},
-    # Each of two processes drops others than one would: only without dropout are they equal.
-    "alignment": {"dropout": 0, "channel_dropout": 0},
-    "model": {"dropout": 0},
-}
 
 
 @pytest.fixture(scope="module")
@@ -68,27 +61,17 @@ def slurm(tmp_path_factory):
     running.__exit__(None, None, None)
 
 
-@pytest.fixture(scope="module")
-def mirror(tmp_path_factory):
-    return make_mirror(tmp_path_factory.mktemp("archives") / "mirror")
-
-
-def make(folder, mirror):
-    """The tiny project, of which Slurm is asked often."""
-    project = make_project(folder, mirror)
-    write_yaml(project / "less.yaml", LESS)
+def look_each_second(project):
+    """Let Snakemake ask Slurm often."""
     with open(project / "Snakefile", "a") as file:
         file.write(LOOK_EACH_SECOND)
     return project
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory, mirror):
+def local(tmp_path_factory, scored):
     """A project whose scores were computed without Slurm."""
-    project = make(tmp_path_factory.mktemp("local") / "project", mirror)
-    done = snakemake(project, "results/tiny/tables/scores.tsv", presets=("tiny.yaml", "less.yaml"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return project
+    return look_each_second(shutil.copytree(scored, tmp_path_factory.mktemp("local") / "project"))
 
 
 # Other than in the profile: this Slurm has no database, and nobody wants to wait.
@@ -98,7 +81,7 @@ SLURM_HERE = (
 )
 
 
-def on_slurm(project, *arguments, presets=("tiny.yaml", "less.yaml"), profile="slurm", here=SLURM_HERE):
+def on_slurm(project, *arguments, presets=LESS_PRESETS, profile="slurm", here=SLURM_HERE):
     """Start Snakemake with a profile, a key in its environment; what it says goes to said.txt."""
     command = [sys.executable, "-m", "snakemake", "--workflow-profile", f"profiles/{profile}", *arguments]
     command += [*here, "--latency-wait", "5", "--configfile", *presets]
@@ -151,7 +134,7 @@ def watched():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, mirror, slurm):
     """The whole workflow on Slurm, with the trouble above."""
-    project = make(tmp_path_factory.mktemp("troubled") / "project", mirror)
+    project = look_each_second(make_less(tmp_path_factory.mktemp("troubled") / "project", mirror))
     for script in (project / "workflow_scripts").glob("*.py"):
         script.write_text(RUNS + (HUNGRY if script.stem == "render_pictures" else "") + script.read_text())
     # Slow enough to be cancelled in the middle.
@@ -172,7 +155,7 @@ def run(tmp_path_factory, mirror, slurm):
         process.wait()
         left = [job.of for job in running(project, "rule_")]
         wait_until(lambda: all(job.state not in ("PENDING", "RUNNING", "COMPLETING") for job in jobs(project)), 120)
-        unlocked = snakemake(project, "--unlock", presets=("tiny.yaml", "less.yaml"))
+        unlocked = snakemake(project, "--unlock", presets=LESS_PRESETS)
         assert unlocked.returncode == 0, unlocked.stderr
 
         process = on_slurm(project)
@@ -258,26 +241,42 @@ def test_the_key_reaches_the_one_local_job_that_asks(local, slurm, tmp_path):
         overlay["definitions"]["base_url"] = server.url
         write_yaml(project / "asked.yaml", {"definitions": overlay["definitions"]})
         target = "results/tiny/definitions/hard.test.jsonl"
-        process = on_slurm(project, target, presets=("tiny.yaml", "less.yaml", "asked.yaml"))
+        process = on_slurm(project, target, presets=(*LESS_PRESETS, "asked.yaml"))
         ended(process, project)
     assert [job.of for job in jobs(project)] == ["rule_plan_definitions_wildcards_hard_test"]
     assert set(server.keys) == {f"Bearer {CANARY}"} and set(held) == {b"OPENAI_API_KEY="}
     assert files_with_the_key(project, slurm) == []
 
 
+# As the profile has them for several nodes.
+NODES = ("nodes=2", "tasks=2", "tasks_per_gpu=0", "mpi=srun", "slurm_extra=\"'--export'=ALL,OPENAI_API_KEY=\"")
+
+
 def test_two_processes_in_a_slurm_job_train_what_one_does(local, slurm, tmp_path):
-    project = shutil.copytree(local, tmp_path / "project")
+    """Both on one node, and each on a node of its own."""
     model = "results/tiny/models/main/seed-1"
-    shutil.rmtree(project / model)
-    ended(on_slurm(project, f"{model}/model.safetensors", "--set-resources", "train:gpu=2"), project)
-    (job,) = jobs(project)
-    assert "TresPerJob=gres:gpu:2" in said("scontrol", "show", "job", job.id).stdout
-    assert "Told to stop" not in (project / "said.txt").read_text()
-    ours, expected = ([*read_json_lines(folder / model / "metrics.jsonl")] for folder in (project, local))
+    started = {}
+    for nodes, resources in ((1, ()), (2, NODES)):
+        project = shutil.copytree(local, tmp_path / f"nodes_{nodes}")
+        shutil.rmtree(project / model)
+        given = [f"train:{resource}" for resource in ("gpu=2", *resources)]
+        started[nodes] = project, on_slurm(project, f"{model}/model.safetensors", "--set-resources", *given)
+    for nodes, (project, process) in started.items():
+        ended(process, project)
+        (job,) = jobs(project)
+        shown = said("scontrol", "show", "job", job.id).stdout
+        assert "TresPerJob=gres:gpu:2" in shown and f"NumNodes={nodes} " in shown
+        assert "Told to stop" not in (project / "said.txt").read_text()
+        assert files_with_the_key(project, slurm) == []
+        assert_trained_alike(project / model, local / model)
+
+
+def assert_trained_alike(*folders):
+    ours, expected = ([*read_json_lines(folder / "metrics.jsonl")] for folder in folders)
     assert len(ours) == len(expected) == 5
     for one, other in zip(ours, expected, strict=True):
         assert one | {"seconds": 0} == pytest.approx(other | {"seconds": 0}, abs=1e-4)
-    ours, expected = (load_file(folder / model / "model.safetensors") for folder in (project, local))
+    ours, expected = (load_file(folder / "model.safetensors") for folder in folders)
     for name, tensor in expected.items():
         difference = (ours[name] - tensor).abs()
         if name.endswith("in_proj_bias"):  # of queries, keys and values; those of keys change no attention

@@ -10,9 +10,27 @@ import subprocess
 import time
 from types import SimpleNamespace
 
-from tiny_project import command, snakemake, surroundings, write_yaml
+from tiny_project import command, make_project, snakemake, surroundings, write_yaml
 
 from polclip.records import VisualInstance, read_records
+
+# A preset over tiny.yaml: fewer jobs, and no dropout, with which two processes would train other than one.
+LESS = {
+    "corpora": {"visual": {"test": ["hard/test"]}},
+    "experiments": {"zero_shot": None},
+    "training": {"save_minutes": 60},
+    "alignment": {"dropout": 0, "channel_dropout": 0},
+    "model": {"dropout": 0},
+}
+LESS_PRESETS = ("tiny.yaml", "less.yaml")
+SCORES = "results/tiny/tables/scores.tsv"
+
+
+def make_less(folder, mirror):
+    """A tiny project with less.yaml."""
+    project = make_project(folder, mirror)
+    write_yaml(project / "less.yaml", LESS)
+    return project
 
 
 def finished_run(project):
