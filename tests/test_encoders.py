@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from tiny_clip import CLIP, write_clip
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from polclip.corpora.texts import text_id
 from polclip.downloads.unpacking import unpack
 from polclip.encoders.clip import ClipImageEncoder, ClipTextEncoder, bytes_per_picture, clip_config, load_clip
 from polclip.encoders.embed import EncoderSettings, image_encoder, text_encoder
+from polclip.encoders.in_memory import BATCH, store_texts
 from polclip.encoders.interface import EncodedImages
 from polclip.encoders.pretrained_pair import EfficientNetLite0, HuggingFaceTextEncoder, fold_batch_norms
 from polclip.errors import UserError
@@ -87,6 +89,26 @@ def test_bert_pools_the_mean_of_real_tokens_whatever_else_is_in_the_batch(bert_f
         np.testing.assert_allclose(together.states[k], alone.states[0], atol=1e-5)
         np.testing.assert_allclose(together.pooled[k], together.states[k].mean(0), atol=1e-5)
     assert together.pooled.shape == (2, 16)
+
+
+def test_texts_of_like_length_in_tokens_are_encoded_together_however_they_are_spelt(bert_folder):
+    encoder = HuggingFaceTextEncoder(bert_folder)
+    together = []
+
+    def encode(texts):
+        together.append([len(ids) for ids, _ in encoder.tokens(texts)])
+        return encoder(texts)
+
+    encode.tokens = encoder.tokens
+    short_in_letters = [f"{'a ' * count}." for count in range(1, 2 * BATCH + 1)]
+    long_in_letters = [f"{'flewbat' * 3}{'cave' * count} ." for count in range(1, 2 * BATCH + 1)]
+    store = store_texts(encode, short_in_letters + long_in_letters)
+    assert all(max(lengths) - min(lengths) < BATCH for lengths in together)
+    for text in short_in_letters[-1], long_in_letters[-1]:
+        torch.testing.assert_close(
+            torch.from_numpy(store.pooled([text_id(text)])).float(),
+            torch.from_numpy(encoder([text]).pooled), rtol=0, atol=2e-3,
+        )  # fmt: skip
 
 
 def test_bert_cuts_long_texts_and_keeps_the_closing_token(bert_folder):
