@@ -254,6 +254,10 @@ def test_words_are_learned_through_the_trained_tower_and_the_model_comes_back_fr
     assert looks[0] < 75 < 85 < looks[-1]
     assert all((line["loss_w2i"] > 0) == (k % 2 == 0) for k, line in enumerate(lines[1:9]))
     model = PolCLIP.from_pretrained(tmp_path / "model")
+    learned = model.sense_vectors
+    corpus = TextualCorpus.read([world.textual_train], world.inventory, world.texts)
+    assert learned.groups == sorted({name for s in corpus.synsets for name in world.inventory.lineage(s)[1:]})
+    assert learned.group_offsets.abs().max() > 0
     start = bert().encoder.layer[1].output.dense.weight
     assert not torch.equal(model.context.transformer.encoder.layer[1].output.dense.weight, start)
     frozen = model.context.transformer.embeddings.word_embeddings.weight
