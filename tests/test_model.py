@@ -65,7 +65,7 @@ def images_for(model: PolCLIP, count, seed=0) -> Tokens:
 def words_for(model: PolCLIP, count, seed=5) -> tuple:
     """What `word_in_context` takes of so many words."""
     if isinstance(model, PairPolCLIP):
-        return tuple(random_tokens([1] * count, TEXT, seed=each).pooled for each in (seed, seed + 1))
+        return tuple(random_tokens([1] * count, TEXT, seed=each).pooled for each in (seed, seed + 1, seed + 2))
     sentences = random_ids([6] * count, seed)
     target = torch.zeros_like(sentences.real)
     target[:, 2:4] = True
@@ -214,19 +214,19 @@ def test_generators_fusion_and_word_head_start_near_their_source():
             assert (part * represented.plain).sum(-1).min() > 0.99
             assert not torch.equal(part, represented.plain)
     sentence, target = random_tokens([1, 1], TEXT).pooled, random_tokens([1, 1], TEXT, seed=1).pooled
-    assert torch.allclose(model.word_in_context(target, sentence), unit(sentence))
+    assert torch.allclose(model.word_in_context(target, sentence, target), unit(sentence))
     assert torch.allclose(model.phrase(sentence), unit(sentence))
     with torch.no_grad():
         model.heads.text.mlp[-1].weight.normal_()  # an aligned head: glosses go through it, so must the word
     assert not torch.allclose(model.heads.text(sentence), unit(sentence), atol=1e-2)
-    assert torch.allclose(model.word_in_context(target, sentence), model.heads.text(sentence), atol=1e-6)
+    assert torch.allclose(model.word_in_context(target, sentence, target), model.heads.text(sentence), atol=1e-6)
 
 
 def test_the_word_head_reads_the_target_and_its_sentence():
     model, (one, other) = random_model(), random_tokens([1, 1], TEXT).pooled.split(1)
-    start = model.word_in_context(one, other)
-    assert not torch.allclose(start, model.word_in_context(other, other), atol=1e-3)
-    assert not torch.allclose(start, model.word_in_context(one, one), atol=1e-3)
+    start = model.word_in_context(one, other, one)
+    assert not torch.allclose(start, model.word_in_context(other, other, one), atol=1e-3)
+    assert not torch.allclose(start, model.word_in_context(one, one, one), atol=1e-3)
 
 
 @torch.inference_mode()

@@ -230,6 +230,17 @@ def test_every_text_comes_once_an_epoch_with_all_its_words_and_phrases_come_ever
     assert [s.parts for s in plan_epoch(corpus, senses, sizes, 1, 1)] != [s.parts for s in steps]
 
 
+def test_over_a_frozen_tower_a_word_is_read_with_the_mean_of_its_text_s_states(world):
+    corpus = TextualCorpus.read([world.textual_train], world.inventory, world.texts)
+    target, pooled, mean = corpus.words([30, 3], "cpu")
+    states = torch.from_numpy(world.texts.states(corpus.text_ids[3])).float()
+    torch.testing.assert_close(mean[1], states.mean(0), atol=1e-3, rtol=1e-3)
+    model = trained_model([], replace(TRAINED, trainable_text_blocks=0))
+    words = model.word_in_context(target, pooled, mean)
+    assert torch.equal(words, model.word_in_context(target, pooled + 1, mean))
+    assert not torch.allclose(words, model.word_in_context(target, pooled, mean + 1), atol=1e-3)
+
+
 # --- a whole training
 
 

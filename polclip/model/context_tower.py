@@ -12,8 +12,8 @@ from polclip.model.blocks import masked_mean
 
 
 class ContextTower(nn.Module):
-    """Token ids [b, t] -> states [b, t, w], the mean of those behind the last `layers` layers, and their texts' pooled
-    states [b, w].
+    """Token ids [b, t] -> states [b, t, w], the mean of those behind the last `layers` layers, and their means over
+    each text [b, w].
 
     Its form is that of `HuggingFaceTextEncoder`, whose weights it starts from. Attention is computed the plain way and
     without dropout: texts are short, and on CPUs a step takes a fifth less so.
@@ -48,4 +48,4 @@ class ContextTower(nn.Module):
         """`real` [b, t] is False at padding, which no token attends to."""
         output = self.transformer(input_ids=tokens, attention_mask=real.long(), output_hidden_states=True)
         states = torch.stack(output.hidden_states[-self.layers :]).mean(0)
-        return states, masked_mean(output.last_hidden_state, real)
+        return states, masked_mean(states, real)

@@ -38,7 +38,7 @@ class ResidualTextHead(nn.Module):
 
 
 class TargetWordHead(nn.Module):
-    """States of target words and of their texts [n, width] -> unit vectors [n, width].
+    """Means of the states of target words and of their texts [n, width] -> unit vectors [n, width].
 
     A map of the word's own state, from the identity, plus an MLP of both that starts at zero.
     """

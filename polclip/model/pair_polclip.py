@@ -160,16 +160,17 @@ class PairPolCLIP(PolCLIP):
     def word_in_context(self, *read: Tensor | Tokens) -> Tensor:
         """The target words' embeddings e_w [C, d].
 
-        read: of a frozen tower, the means of the targets' states and their texts' pooled states, both [C, w]; of a
-        trained one, the token ids of texts, which of them are the targets' [C, t], and which text each target is of.
+        read: of a frozen tower, the means of the targets' states, their texts' pooled states and the means of their
+        texts' states, all [C, w]; of a trained one, the token ids of texts, which of them are the targets' [C, t], and
+        which text each target is of.
         """
         if self.context is not None:
             texts, inside, of = read
-            states, pooled = self.context(texts.states, texts.real)
-            return self.word(means_inside(states, of, inside).float(), pooled[of].float())
-        target, sentence = read
+            states, means = self.context(texts.states, texts.real)
+            return self.word(means_inside(states, of, inside).float(), means[of].float())
+        target, sentence, mean = read
         if self.settings.word_states == "target":
-            return self.word(target, sentence)
+            return self.word(target, mean)
         return self.heads.word_in_context(target, sentence)
 
     def senses(self, glosses: GlossVectors, lineages: Sequence[Sequence[str]]) -> Tensor:

@@ -57,12 +57,13 @@ class TextualCorpus:
     def words(self, rows: Sequence[int], device: torch.device | str) -> tuple:
         """What `PolCLIP.word_in_context` takes of some instances.
 
-        Of frozen features: the mean of the target's states and the text's pooled state, both [n, w]. Of token ids:
-        the distinct texts, which tokens are the target's [n, t], and which of the texts it stands in [n].
+        Of frozen features: the mean of the target's states, the text's pooled state, and the mean of the text's states,
+        all [n, w]. Of token ids: the distinct texts, which tokens are the target's [n, t], and which of the texts it
+        stands in [n].
         """
         if not self.tokens:
-            target, pooled, of = self._states
-            return target[rows].to(device).float(), pooled[of[rows]].to(device).float()
+            target, of_text, of = self._states
+            return target[rows].to(device).float(), *(part[of[rows]].to(device).float() for part in of_text)
         ids = list(dict.fromkeys(self.text_ids[k] for k in rows))
         place = {item: at for at, item in enumerate(ids)}
         states, real = (torch.from_numpy(array).to(device) for array in self.texts.padded(ids, tokens=True))
@@ -74,15 +75,17 @@ class TextualCorpus:
         return Tokens(None, states, real), torch.from_numpy(inside).to(device), of
 
     @cached_property
-    def _states(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of a frozen tower, in 16 bit: targets' states [N, w], the texts' pooled states, and which text is whose."""
+    def _states(self) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+        """Of a frozen tower, in 16 bit: targets' states [N, w]; texts' pooled states and means of states; which text is
+        whose."""
         place = {item: row for row, item in enumerate(dict.fromkeys(self.text_ids))}
         pooled = torch.from_numpy(self.texts.pooled(list(place))).half()
+        mean = torch.stack([torch.from_numpy(mean_state(self.texts, item)).half() for item in place])
         target = torch.empty(len(self.text_ids), pooled.shape[1], dtype=torch.float16)
         for row, (item, span) in enumerate(zip(self.text_ids, self.spans, strict=True)):
             target[row] = torch.from_numpy(target_state(self.texts, item, span))
         self.texts.let_go()
-        return target, pooled, torch.tensor([place[item] for item in self.text_ids])
+        return target, (pooled, mean), torch.tensor([place[item] for item in self.text_ids])
 
     @classmethod
     def read(
@@ -173,6 +176,11 @@ def inside_span(spans: np.ndarray, span: tuple[int, int]) -> np.ndarray:
 def target_state(texts: FeatureStore, text: str, span: tuple[int, int]) -> np.ndarray:
     """Mean [w] of the token states whose characters overlap the span; of all where the text was cut before it."""
     return texts.states(text)[inside_span(texts.spans(text), span)].astype(np.float32).mean(0)
+
+
+def mean_state(texts: FeatureStore, text: str) -> np.ndarray:
+    """Mean [w] of all token states of a text."""
+    return texts.states(text).astype(np.float32).mean(0)
 
 
 class SenseCorpus:

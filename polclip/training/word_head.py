@@ -56,5 +56,5 @@ def _loss(heads: Heads, corpus: TextualCorpus, rows: np.ndarray, glosses: Tensor
     positive = torch.zeros(len(rows), len(used), dtype=torch.bool)
     allowed[row, column] = True
     positive[row, column] = torch.from_numpy(np.concatenate([corpus.gold[k] for k in rows]))
-    similarity = heads.word_in_context(*corpus.words(rows, "cpu")) @ glosses[used].T
+    similarity = heads.word_in_context(*corpus.words(rows, "cpu")[:2]) @ glosses[used].T
     return contrastive_loss(similarity, positive, scale, allowed)
