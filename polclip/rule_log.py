@@ -29,17 +29,19 @@ def rule_log(snakemake) -> Iterator[logging.Logger]:
         yield logging.getLogger(snakemake.rule)
     except UserError as error:
         root.error("%s", error)
-        print(f"{snakemake.rule}: {error}", file=sys.stderr)
+        _tell(f"{snakemake.rule}: {error}")
         raise SystemExit(1) from None
     except Exception as error:
         root.error("%s", traceback.format_exc())
-        print(
-            f"{snakemake.rule} failed: {type(error).__name__}: {error} (the whole story: {path})",
-            file=sys.stderr,
-        )
+        _tell(f"{snakemake.rule} failed: {type(error).__name__}: {error} (the whole story: {path})")
         raise SystemExit(1) from None
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
         logging.captureWarnings(False)
         handler.close()
+
+
+def _tell(line: str) -> None:
+    """In one piece: jobs side by side write to one terminal."""
+    sys.stderr.write(f"{line}\n")

@@ -112,7 +112,7 @@ def test_the_target_is_the_mean_of_the_tokens_over_its_characters(world):
     (row,) = [k for k, x in enumerate(textual.instances) if x.instance_id == "look_up%2:31:00::.0"]
     text = text_id(textual.instances[row].text)
     states = world.texts.states(text).astype(np.float32)  # number 0 of KEY look up, between two special tokens
-    target, sentence = textual.words([row, 0], "cpu")
+    target, sentence, _ = textual.words([row, 0], "cpu")
     np.testing.assert_allclose(target[0], states[5:7].mean(0), atol=3e-4)  # kept in 16 bit
     np.testing.assert_allclose(sentence, world.texts.pooled([text, textual.text_ids[0]]))
     # Part of a token is enough; a target that was cut off leaves the mean over all.

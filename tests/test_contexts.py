@@ -131,10 +131,10 @@ def test_a_pair_reads_the_targets_own_states_behind_the_definition(tmp_path):
             states = np.arange(len(spans))[:, None] * np.ones(16)
             writer.add([text_id(text)], [states], np.full((1, 16), len(spans)), spans=[spans])
     store, path = FeatureStore([tmp_path / "texts"]), tmp_path / "words.parquet"
-    for definitions, target, sentence in (({}, 1, 3), ({path: tmp_path / "words.jsonl"}, 4, 6)):
+    for definitions, target, sentence, middle in (({}, 1, 3, 1), ({path: tmp_path / "words.jsonl"}, 4, 6, 2.5)):
         corpus = TextualCorpus.read([path], inventory, store, definitions)
-        states, pooled = corpus.words([0], "cpu")
-        assert (states[0, 0], pooled[0, 0]) == (target, sentence)
+        states, pooled, mean = corpus.words([0], "cpu")
+        assert (states[0, 0], pooled[0, 0], mean[0, 0]) == (target, sentence, middle)
 
 
 def test_models_and_baselines_predict_by_the_definitions_they_are_given(asked, tmp_path):
