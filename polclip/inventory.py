@@ -291,8 +291,8 @@ class Inventory:
         return self._synset_at(row)
 
     def lineage(self, synset_id: str) -> list[str]:
-        """A synset, the groups that it shares with others, nearest first: its hypernym, that one's, at most
-        LINEAGE of them (of several, the first), and its lexicographer file, such as noun.animal."""
+        """A synset and the groups that it shares with others: its hypernym, that one's, and so on, at most LINEAGE of
+        them (of several, the first), then its lexicographer file, such as noun.animal."""
         lineage = [synset_id]
         while len(lineage) <= LINEAGE and (hypernyms := self.synset(lineage[-1]).hypernyms):
             lineage.append(hypernyms[0])
