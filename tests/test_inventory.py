@@ -41,14 +41,16 @@ def test_a_synset_has_its_gloss_without_examples_and_its_lemmas_without_markers(
     assert inventory.synset("00000106-n").hypernyms == ["00000104-n"]  # an instance hypernym
 
 
-def test_a_lineage_goes_up_to_three_hypernyms_and_ends_with_the_lexicographer_file(inventory):
+def test_a_lineage_goes_up_to_three_hypernyms_and_ends_with_the_lexicographer_file(inventory, monkeypatch):
     lineages = {synset_id: inventory.lineage(synset_id) for synset_id in inventory.synset_ids()}
     for synset_id, (own, *hypernyms, lexname) in lineages.items():
         synset = inventory.synset(synset_id)
         assert (own, lexname) == (synset_id, synset.lexname) and len(hypernyms) <= 3
         above = lineages[hypernyms[0]][:-1][:3] if hypernyms else []
         assert hypernyms == above and hypernyms[:1] == synset.hypernyms[:1]
-    assert max(map(len, lineages.values())) >= 4
+    assert max(map(len, lineages.values())) == 4
+    monkeypatch.setattr("polclip.inventory.LINEAGE", 1)
+    assert max(len(inventory.lineage(synset_id)) for synset_id in lineages) == 3
 
 
 @pytest.mark.parametrize(

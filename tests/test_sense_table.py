@@ -81,9 +81,10 @@ def test_offsets_of_groups_are_shared_by_all_their_senses_and_one_of_a_name_is_n
     with torch.no_grad():
         senses.offsets.fill_(7.0)
         senses.group_offsets.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 2.0, 0, 0]]))
-    glosses = torch.randn(3, 4)
-    moved = senses(glosses, glosses, [["b", "a", "c", "noun.animal"], ["c", "noun.animal"], ["c", "noun.plant"]])
-    offsets = torch.tensor([[1.0, 2, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0]])
+    glosses = torch.randn(4, 4)
+    lineages = [["b", "a", "c", "noun.animal"], ["c", "noun.animal"], ["c", "noun.plant"], ["a", "noun.plant"]]
+    moved = senses(glosses, glosses, lineages)
+    offsets = torch.tensor([[1.0, 2, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0], [IN_USE * 7] * 4])
     torch.testing.assert_close(moved, unit(2 * unit(glosses) + offsets))
 
 

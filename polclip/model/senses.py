@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from polclip.model.blocks import identity, unit
 
-# Of a sense's own offset in use: it speaks for the senses that training has as golds, against those that it never has. On
-# the dev sets half and full weight came to the same, half a little better for the latter.
+# Of a sense's own offset in use: it speaks for the senses that training has as golds, against those that it never has.
+# On the dev sets half and full weight came to the same, half a little better for the latter.
 IN_USE = 0.5
 
 
