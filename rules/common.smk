@@ -246,7 +246,7 @@ def described(dataset):
 
 # What is written beside every model: with it the model is used without the settings of its run.
 ENCODERS = {
-    **pick("encoder", *ENCODER_KEYS, "text_layers", "context_words"),
+    **pick("encoder", *ENCODER_KEYS, "text_layers", "text_precision", "context_words"),
     "query_forms": config["definitions"]["query_forms"],
     "text": described(config["encoder"]["text_dataset"]) if PAIR else None,
     "image": described(config["encoder"]["image_dataset"]) if PAIR else None,

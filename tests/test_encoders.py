@@ -91,6 +91,14 @@ def test_bert_pools_the_mean_of_real_tokens_whatever_else_is_in_the_batch(bert_f
     assert together.pooled.shape == (2, 16)
 
 
+def test_bert_in_bf16_gives_the_same_states_but_for_its_rounding(bert_folder):
+    texts = ["the bat", "the bat flew off the cave . a mouse flew off ."]
+    exact, rounded = (HuggingFaceTextEncoder(bert_folder, layers=2, precision=p)(texts) for p in ("no", "bf16"))
+    for k in range(len(texts)):
+        assert rounded.states[k].dtype == np.float32
+        assert 0 < np.abs(rounded.states[k] - exact.states[k]).max() < 0.05 * np.abs(exact.states[k]).max()
+
+
 def test_texts_of_like_length_in_tokens_are_encoded_together_however_they_are_spelt(bert_folder):
     encoder = HuggingFaceTextEncoder(bert_folder)
     together = []

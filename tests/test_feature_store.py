@@ -124,15 +124,22 @@ def test_shards_share_the_ids_evenly_and_by_the_id_alone():
 
 
 class LetterEncoder:
-    """A token a letter, its code as its state; pads nothing and notes its batches."""
+    """A token a letter, its code as its state, spaces left out; pads nothing and notes the tokens of its batches."""
 
     def __init__(self):
         self.batches = []
 
+    def tokens(self, texts):
+        places = [[k for k, c in enumerate(text) if c != " "] for text in texts]
+        return [
+            (np.array([ord(text[k]) for k in of]), np.array([[k, k + 1] for k in of]))
+            for text, of in zip(texts, places, strict=True)
+        ]
+
     def __call__(self, texts):
-        self.batches.append([len(text) for text in texts])
-        states = [np.array([[ord(c)] for c in text], dtype=np.float32) / 256 for text in texts]
-        spans = [np.array([[k, k + 1] for k in range(len(text))]) for text in texts]
+        codes, spans = map(list, zip(*self.tokens(texts), strict=True))
+        self.batches.append([len(of_text) for of_text in codes])
+        states = [of_text[:, None].astype(np.float32) / 256 for of_text in codes]
         return EncodedTexts(states, spans, np.stack([s.mean(0) for s in states]))
 
 
@@ -157,8 +164,8 @@ def test_the_shards_together_hold_every_text_once_and_their_number_changes_nothi
         np.testing.assert_array_equal(store.pooled(list(texts)), stores[0].pooled(list(texts)))
 
 
-def test_texts_of_like_length_go_together(tmp_path):
-    texts = ["x" * (1 + 7 * k % 20) for k in range(20)]
+def test_texts_of_one_length_in_tokens_go_together(tmp_path):
+    texts = ["x" * (1 + 7 * k % 20) + " " * (11 * k % 20) for k in range(20)]
     pd.DataFrame({"text_id": texts, "text": texts}).to_parquet(tmp_path / "texts.parquet")
     encoder = LetterEncoder()
     embed_texts(tmp_path / "texts.parquet", encoder, tmp_path / "shard", 0, 1, batch=5)

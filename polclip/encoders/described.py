@@ -35,6 +35,7 @@ class Encoders:
     text: Archive | None  # of a pair, as `image`
     image: Archive | None
     text_layers: int
+    text_precision: str
     grid: int | None
     trainable_image_blocks: int
     clip_architecture: str
@@ -45,7 +46,13 @@ class Encoders:
     @property
     def settings(self) -> EncoderSettings:
         return EncoderSettings(
-            self.kind, self.grid, self.clip_architecture, "", self.trainable_image_blocks, self.text_layers
+            self.kind,
+            self.grid,
+            self.clip_architecture,
+            "",
+            self.trainable_image_blocks,
+            self.text_layers,
+            self.text_precision,
         )
 
 
@@ -62,6 +69,7 @@ def read_encoders(folder: str | Path) -> Encoders:
             _archive(told["text"]),
             _archive(told["image"]),
             told["text_layers"],
+            told["text_precision"],
             told["grid"],
             told["trainable_image_blocks"],
             told["clip_architecture"],

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from polclip.downloads.disk import amount, check_space
 from polclip.downloads.unpacking import unpack
 from polclip.encoders.feature_store import ShardWriter, shard_of, shard_writer
-from polclip.encoders.interface import EncodedImages, ImageEncoder, TextEncoder
+from polclip.encoders.interface import EncodedImages, ImageEncoder, TextEncoder, order_by_length
 from polclip.errors import UserError
 from polclip.files import open_parquet, sha256, write_json
 from polclip.pictures import read_picture
@@ -41,6 +41,7 @@ class EncoderSettings:
     clip_weights: str = ""
     trainable_image_blocks: int = 0  # of a clip: what is stored are the states before these
     text_layers: int = 1  # of a pair: a token's state is the mean of those behind the last so many layers
+    text_precision: str = "no"  # no | bf16, of a pair's text tower
 
     @classmethod
     def of(cls, encoder: Mapping, weights: str | Path | None) -> "EncoderSettings":
@@ -81,7 +82,7 @@ def text_encoder(settings: EncoderSettings, archive: str | Path | None, folder: 
     configs = sorted(_unpacked(archive, folder).rglob("tokenizer_config.json"))
     if len(configs) != 1:
         raise UserError(f"{archive} holds {len(configs)} text encoders; one was expected.")
-    return HuggingFaceTextEncoder(configs[0].parent, device, settings.text_layers)
+    return HuggingFaceTextEncoder(configs[0].parent, device, settings.text_layers, settings.text_precision)
 
 
 def image_encoder(settings: EncoderSettings, archive: str | Path | None, folder: Path, device: str) -> ImageEncoder:
@@ -110,15 +111,16 @@ def embed_texts(
 ) -> int:
     """Encode the texts of one shard (Parquet: text_id, text) into a feature folder; return their number.
 
-    Of `TEXTS_AT_ONCE` those of about one length go together, so that little padding is computed.
+    Of `TEXTS_AT_ONCE` those of one length go together, so that little padding is computed.
     """
     with open_parquet(texts) as file, shard_writer(folder, described) as writer:
         rows = _texts_of_shard(file, shard, shards)
         about = -(-file.metadata.num_rows // shards)
         progress = tqdm(total=about, desc=f"embed texts {shard + 1}/{shards}", unit="text", mininterval=5)
-        while some := sorted(islice(rows, TEXTS_AT_ONCE), key=lambda row: len(row[1])):
+        while some := list(islice(rows, TEXTS_AT_ONCE)):
+            order = order_by_length(encoder, [text for _, text in some])
             for start in range(0, len(some), batch):
-                ids, of_batch = map(list, zip(*some[start : start + batch], strict=True))
+                ids, of_batch = map(list, zip(*(some[at] for at in order[start : start + batch]), strict=True))
                 encoded = encoder(of_batch)
                 writer.add(ids, encoded.states, encoded.pooled, spans=encoded.spans, tokens=encoded.tokens)
                 progress.update(len(ids))

@@ -13,7 +13,7 @@ import torch
 from polclip.answers import Reason
 from polclip.corpora.texts import text_id
 from polclip.encoders.feature_store import FeatureStore
-from polclip.encoders.interface import ImageEncoder, TextEncoder
+from polclip.encoders.interface import ImageEncoder, TextEncoder, order_by_length
 from polclip.pictures import read_picture
 
 BATCH = 16  # what fits a CPU's cache is fastest there
@@ -24,8 +24,7 @@ PictureFile = str | Path | BinaryIO
 def store_texts(encoder: TextEncoder, texts: Sequence[str]) -> FeatureStore:
     """Features of the distinct texts under their `text_id`; those of like length are encoded together."""
     texts = list(dict.fromkeys(texts))
-    lengths = [len(ids) for ids, _ in encoder.tokens(texts)]  # by characters a quarter of what is computed is padding
-    texts = [texts[at] for at in np.argsort(lengths, kind="stable")]
+    texts = [texts[at] for at in order_by_length(encoder, texts)]
     states, spans, pooled, tokens = [], [], [], []
     for start in range(0, len(texts), BATCH):
         encoded = encoder(texts[start : start + BATCH])

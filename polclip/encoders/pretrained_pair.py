@@ -24,10 +24,13 @@ class HuggingFaceTextEncoder:
     Args:
         folder: holds config.json, model.safetensors and the tokenizer's files.
         layers: a token's state is the mean of its states behind the last so many layers.
+        precision: no (32 bit) or bf16, in which its products are computed.
         longest: texts are cut after this many tokens, the closing special token kept.
     """
 
-    def __init__(self, folder: str | Path, device: str = "cpu", layers: int = 1, longest: int = 256) -> None:
+    def __init__(
+        self, folder: str | Path, device: str = "cpu", layers: int = 1, precision: str = "no", longest: int = 256
+    ) -> None:
         from transformers import AutoModel, AutoTokenizer  # here: the image tower does without
 
         try:
@@ -38,6 +41,7 @@ class HuggingFaceTextEncoder:
         self.model.eval().to(device)
         self.device = device
         self.layers = layers
+        self.precision = precision
         self.longest = longest
 
     @torch.inference_mode()
@@ -51,7 +55,9 @@ class HuggingFaceTextEncoder:
             return_offsets_mapping=True,
         )
         spans = batch.pop("offset_mapping").numpy()
-        output = self.model(**batch.to(self.device), output_hidden_states=self.layers > 1)
+        batch = batch.to(self.device)
+        with torch.autocast(batch["input_ids"].device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            output = self.model(**batch, output_hidden_states=self.layers > 1)
         last, real = output.last_hidden_state.float(), batch["attention_mask"].bool()
         pooled = (last * real[..., None]).sum(1) / real.sum(1, keepdim=True)
         states = torch.stack(output.hidden_states[-self.layers :]).float().mean(0) if self.layers > 1 else last
