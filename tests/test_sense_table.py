@@ -330,9 +330,9 @@ def test_a_killed_training_with_a_table_ends_as_if_nothing_had_happened(call, tm
     from test_resume import assert_same, killed
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finished(into(call, whole), tmp_path / "said.txt")
-    killed(into(call, broken), tmp_path / "said.txt", at, delay=0.005)
-    finished(into(call, broken), tmp_path / "said.txt")
+    finished(into(call, whole, average=0.9), tmp_path / "said.txt")
+    killed(into(call, broken, average=0.9), tmp_path / "said.txt", at, delay=0.005)
+    finished(into(call, broken, average=0.9), tmp_path / "said.txt")
     assert "Going on behind step" in (tmp_path / "said.txt").read_text()
     assert_same(broken, whole)
 

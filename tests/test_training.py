@@ -176,6 +176,30 @@ def test_the_weights_that_do_best_on_dev_are_kept(world, towers, tmp_path, monke
     assert not same(kept, {name: seen[0 if best_at == 3 else 2][name] for name in kept})
 
 
+def test_the_moving_average_of_the_weights_is_looked_at_and_kept(world, towers, tmp_path, monkeypatch):
+    def looked_at(name, average):
+        seen = []
+
+        def score(model, *_):
+            seen.append({name: tensor.clone() for name, tensor in model.own_state().items()})
+            return {"dev_visual": float(len(seen))}  # the last is kept
+
+        monkeypatch.setattr(loop, "dev_scores", score)
+        trained(world, towers, tmp_path / name, settings=replace(SETTINGS, average=average, max_steps=3, dev_every=1))
+        return seen
+
+    _, *steps = looked_at("itself", None)
+    start, *means = looked_at("mean", 0.75)
+    assert same(start, looked_at("again", None)[0])
+    expected = steps[0]
+    for weights_then, mean in zip(steps, means, strict=True):
+        expected = {name: 0.75 * tensor + 0.25 * weights_then[name] for name, tensor in expected.items()}
+        for name, tensor in expected.items():
+            torch.testing.assert_close(mean[name], tensor, atol=1e-6, rtol=0)
+    assert not same(means[-1], steps[-1])
+    assert same(weights(tmp_path / "mean"), means[-1])
+
+
 def test_momentum_starts_at_the_aligned_heads_and_follows_each_step(world, towers, tmp_path, monkeypatch):
     seen = []
 

@@ -63,6 +63,7 @@ TRAINING = TrainingSettings(
     rise=0.1,
     weight_decay=0.01,
     clip_norm=1.0,
+    average=None,
     accumulate=1,
     precision="no",
     dev_every=4,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from polclip.corpora.texts import Definitions
@@ -187,12 +188,17 @@ class Trainer:
             model.load_state_dict(state["model"])
         # Behind this, `forward` is the model, or what spreads it over processes.
         self.forward, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.averaged = None
+        if settings.average is not None:
+            self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
         self.scaler = self.accelerator.scaler or torch.amp.GradScaler(enabled=False)
         self.at, lines, seconds = Position(), 0, 0.0
         if state:
             self.at, lines, seconds = Position(**state["position"]), state["lines"], state["seconds"]
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+            if self.averaged:
+                self.averaged.load_state_dict(state["averaged"])
             if self.table:
                 self.table.glosses = GlossVectors(*state["table"])
             torch.set_rng_state(state["random"])
@@ -282,6 +288,8 @@ class Trainer:
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.model.follow()
+            if self.averaged:
+                self.averaged.update_parameters(self.model)
         return {
             "loss": losses.total.item(),
             **{f"loss_{name}": value.item() for name, value in losses._asdict().items()},
@@ -290,19 +298,23 @@ class Trainer:
         }
 
     def _look(self) -> dict[str, float]:
-        """The dev scores; where their mean is the best so far, the weights are kept. The sense table is refreshed."""
+        """The dev scores; where their mean is the best so far, the weights are kept. The sense table is refreshed.
+
+        All of it by the moving average of the weights, where there is one.
+        """
+        model = self.averaged.module if self.averaged else self.model
         if self.table:
-            self.table.refresh(self.model)
+            self.table.refresh(model)
         found: list = [None]
         if self.is_main:
-            found = [dev_scores(self.model, self.corpora, self.settings, self.table)]
+            found = [dev_scores(model, self.corpora, self.settings, self.table)]
         broadcast_object_list(found)
         score = float(np.mean(list(found[0].values())))
         if score > self.at.best:
             self.at.best, self.at.looks_without_gain = score, 0
             self.at.best_file = f"best-{self.at.step}.safetensors"
             if self.is_main:
-                self.saved.save_best(self.model.own_state(), self.at.best_file)
+                self.saved.save_best(model.own_state(), self.at.best_file)
         else:
             self.at.looks_without_gain += 1
         return found[0]
@@ -323,6 +335,7 @@ class Trainer:
                 {
                     "position": asdict(self.at),
                     "model": self.model.state_dict(),
+                    "averaged": self.averaged.state_dict() if self.averaged else None,
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": self.scaler.state_dict(),
                     "table": tuple(self.table.glosses) if self.table else None,

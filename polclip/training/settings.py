@@ -26,6 +26,7 @@ class TrainingSettings:
     rise: float  # share of the training in which the rates rise
     weight_decay: float
     clip_norm: float
+    average: float | None  # of the weights' moving average, what a step leaves of it; None: the weights themselves
     accumulate: int  # steps whose gradients are added before the optimizer's
     precision: str  # no | bf16 | fp16
     dev_every: int  # steps between two looks at the dev sets
