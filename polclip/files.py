@@ -8,12 +8,15 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polclip.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -83,10 +86,8 @@ def read_json_lines(path: str | Path) -> Iterator[dict]:
                     raise UserError(f"{path}:{number}: not a JSON value in UTF-8 ({error}).") from error
 
 
-def write_parquet(path: str | Path, rows: pd.DataFrame | Iterable[dict], schema: pa.Schema) -> None:
+def write_parquet(path: str | Path, rows: Iterable[dict], schema: pa.Schema) -> None:
     """Write rows with the columns of `schema`, in batches of 10,000."""
-    if isinstance(rows, pd.DataFrame):
-        rows = rows.to_dict("records")
     with complete_or_absent(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         batch: list[dict] = []
         for row in rows:
@@ -102,7 +103,7 @@ def open_parquet(path: str | Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, pre_buffer=False)
 
 
-def write_table(path: str | Path, table: pd.DataFrame) -> None:
+def write_table(path: str | Path, table: "pd.DataFrame") -> None:
     """Write a tab-separated table with a header."""
     with complete_or_absent(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False)

@@ -5,6 +5,9 @@ without executing code: safetensors, and `torch.load(weights_only=True)`.
 """
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,18 +34,24 @@ class HuggingFaceTextEncoder:
     def __init__(
         self, folder: str | Path, device: str = "cpu", layers: int = 1, precision: str = "no", longest: int = 256
     ) -> None:
-        from transformers import AutoModel, AutoTokenizer  # here: the image tower does without
+        from transformers import AutoTokenizer  # here: the image tower does without
 
-        try:
+        with _read_from(folder):
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder} does not hold a text encoder that can be read: {error}") from error
-        self.model.eval().to(device)
+        self.folder = folder
         self.device = device
         self.layers = layers
         self.precision = precision
         self.longest = longest
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The tower; read when it is first run, since some who ask for tokens never run it."""
+        from transformers import AutoModel
+
+        with _read_from(self.folder):
+            model = AutoModel.from_pretrained(self.folder, local_files_only=True, use_safetensors=True)
+        return model.eval().to(self.device)
 
     @torch.inference_mode()
     def __call__(self, texts: list[str]) -> EncodedTexts:
@@ -74,6 +83,14 @@ class HuggingFaceTextEncoder:
         batch = self.tokenizer(texts, truncation=True, max_length=self.longest, return_offsets_mapping=True)
         pairs = zip(batch["input_ids"], batch["offset_mapping"], strict=True)
         return [(np.array(ids, np.int32), np.array(spans, np.int32)) for ids, spans in pairs]
+
+
+@contextmanager
+def _read_from(folder: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} does not hold a text encoder that can be read: {error}") from error
 
 
 def fold_batch_norms(model: nn.Module) -> None:
