@@ -306,13 +306,15 @@ def test_a_model_of_other_sizes_or_senses_is_no_start(call, tmp_path):
         run(into(call, tmp_path / "other", max_steps=1) | {"start": str(tmp_path / "first/model")})
 
 
-def test_an_offset_rests_while_its_sense_is_not_met(call, tmp_path, monkeypatch):
+def test_offsets_have_rates_of_their_own_and_rest_while_their_senses_are_not_met(call, tmp_path, monkeypatch):
     made, adamw = [], torch.optim.AdamW
     monkeypatch.setattr(torch.optim, "AdamW", lambda *given, **named: made.append(adamw(*given, **named)) or made[-1])
-    run(into(call, tmp_path, max_steps=1))
-    senses = len(PolCLIP.from_pretrained(tmp_path / "model").sense_vectors.senses)
+    run(into(call, tmp_path, max_steps=1, learning_rate=0.016))
+    learned = PolCLIP.from_pretrained(tmp_path / "model").sense_vectors
     (optimizer,) = made
-    (offsets,) = [p for group in optimizer.param_groups for p in group["params"] if p.shape == (senses, 16)]
+    of_shape = {p.shape: (p, group["peak"]) for group in optimizer.param_groups for p in group["params"]}
+    offsets, peak = of_shape[learned.offsets.shape]
+    assert peak == 0.008 and of_shape[learned.group_offsets.shape][1] == 0.002
     moved = []
     for gradient in (1.0, 0.0, 0.0):
         before = offsets.detach().clone()
