@@ -365,6 +365,17 @@ def test_lite_refuses_other_weights(tmp_path, lite_weights):
 # --- archives
 
 
+def test_the_text_tower_is_the_one_of_the_archive_with_the_settings_of_its_encoder(tmp_path, bert_folder):
+    with zipfile.ZipFile(tmp_path / "tower.zip", "w") as file:
+        for path in bert_folder.iterdir():
+            file.write(path, f"package/{path.name}")
+    settings = EncoderSettings("pair", text_layers=2, text_precision="bf16")
+    encoder = text_encoder(settings, tmp_path / "tower.zip", tmp_path / "unpacked", "cpu")
+    expected = HuggingFaceTextEncoder(bert_folder, layers=2, precision="bf16")(["the bat flew"])
+    np.testing.assert_array_equal(encoder(["the bat flew"]).states[0], expected.states[0])
+    assert settings.written()["text_precision"] == "bf16"
+
+
 def test_an_archive_with_no_or_several_encoders_is_refused(tmp_path):
     for number, names in enumerate(([], ["a/tokenizer_config.json", "b/tokenizer_config.json", "a.pth", "b.pth"])):
         path = tmp_path / f"{number}.zip"
