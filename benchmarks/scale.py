@@ -140,14 +140,19 @@ def embed_texts(folder: Path) -> None:
     from polclip.encoders.embed import embed_texts
     from polclip.encoders.interface import EncodedTexts
 
-    def encoder(texts: list[str]) -> EncodedTexts:
-        """A state a word, of its length."""
-        words = [text.split() for text in texts]
-        states = [np.repeat(np.array([[len(w)] for w in of], np.float32), FEATURE_WIDTH, 1) for of in words]
-        spans = [np.zeros((len(of), 2), np.int32) for of in words]
-        return EncodedTexts(states, spans, np.stack([state.mean(0) for state in states]))
+    class LengthEncoder:
+        """A token and a state a word, its length."""
 
-    embed_texts(folder / "texts.parquet", encoder, folder / "texts", 0, 1, batch=256)
+        def tokens(self, texts):
+            lengths = [np.array([len(word) for word in text.split()], np.int32) for text in texts]
+            return [(of_text, np.zeros((len(of_text), 2), np.int32)) for of_text in lengths]
+
+        def __call__(self, texts):
+            lengths, spans = map(list, zip(*texts, strict=True))
+            states = [np.repeat(of_text[:, None].astype(np.float32), FEATURE_WIDTH, 1) for of_text in lengths]
+            return EncodedTexts(states, spans, np.stack([state.mean(0) for state in states]))
+
+    embed_texts(folder / "texts.parquet", LengthEncoder(), folder / "texts", 0, 1, batch=256)
 
 
 class ColourEncoder:

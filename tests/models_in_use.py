@@ -77,7 +77,7 @@ def encoders_of(kind: str, archives: Path) -> dict:
         "trainable_image_blocks": 0,
         "grid": 2 if pair else None,
         "text_layers": 1,
-        "text_precision": "no",
+        "text_precision": "bf16" if kind == "trained" else "no",
         "context_words": 9 if kind == "trained" else 0,
         "query_forms": FORMS if pair else FORMS[:1],
         "text": archive("minilm") if pair else None,

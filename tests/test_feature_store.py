@@ -137,7 +137,7 @@ class LetterEncoder:
         ]
 
     def __call__(self, texts):
-        codes, spans = map(list, zip(*self.tokens(texts), strict=True))
+        codes, spans = map(list, zip(*texts, strict=True))
         self.batches.append([len(of_text) for of_text in codes])
         states = [of_text[:, None].astype(np.float32) / 256 for of_text in codes]
         return EncodedTexts(states, spans, np.stack([s.mean(0) for s in states]))

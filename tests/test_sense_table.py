@@ -21,6 +21,7 @@ from polclip.model.pair_polclip import PairPolCLIP
 from polclip.model.polclip import PolCLIP
 from polclip.model.senses import IN_USE, SenseVectors
 from polclip.records import TextualInstance
+from polclip.training import loop
 from polclip.training.batches import make_batch, make_step
 from polclip.training.budget import Part
 from polclip.training.chunks import represent_glosses, words_in_chunks
@@ -325,6 +326,17 @@ def test_offsets_have_rates_of_their_own_and_rest_while_their_senses_are_not_met
         optimizer.step()
         moved.append((offsets - before).abs().max().item())
     assert moved[0] > 0.1 and moved[1:] == [0, 0]
+
+
+def test_the_table_is_filled_by_the_moving_average_of_the_weights(call, tmp_path, monkeypatch):
+    by, looked_at = [], []
+    refresh = SenseTable.refresh
+    monkeypatch.setattr(SenseTable, "refresh", lambda table, model: by.append(model) or refresh(table, model))
+    monkeypatch.setattr(loop, "dev_scores", lambda model, *_: looked_at.append(model) or {"dev_textual": 1.0})
+    run(into(call, tmp_path / "itself", max_steps=2, dev_every=1))
+    run(into(call, tmp_path / "mean", max_steps=2, dev_every=1, average=0.9))
+    assert len(by) == 6 and by == looked_at
+    assert len(set(map(id, by))) == 2  # the trained model in the first training, its average in the second
 
 
 @pytest.mark.parametrize("at", [4, 7, 9])

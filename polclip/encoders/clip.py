@@ -6,12 +6,13 @@ make of it: the states of all its tokens before the final norm.
 
 import contextlib
 import difflib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 
-from polclip.encoders.interface import EncodedImages, EncodedTexts
+from polclip.encoders.interface import EncodedImages, EncodedTexts, TokensOfText
 from polclip.errors import UserError
 from polclip.model.clip_towers import ImageTop, check_towers, embed_text, image_states
 from polclip.model.representations import Tokens
@@ -111,20 +112,18 @@ class ClipTextEncoder:
         self.text, self.device = model.text, device
         self.tokenizer = tokenizer_of(architecture, config or clip_config(architecture))
 
-    def tokens(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each text its token ids [t] and their characters [t, 2]; the tower is not run."""
+    def tokens(self, texts: Sequence[str]) -> list[TokensOfText]:
         return [self._tokens_and_spans(text) for text in texts]
 
     @torch.inference_mode()
-    def __call__(self, texts: list[str]) -> EncodedTexts:
-        encoded = self.tokens(texts)
-        tokens = [ids for ids, _ in encoded]
+    def __call__(self, texts: Sequence[TokensOfText]) -> EncodedTexts:
+        tokens = [ids for ids, _ in texts]
         longest = max(map(len, tokens))
         real = torch.arange(longest)[None] < torch.tensor([[len(ids)] for ids in tokens])
         padded = torch.tensor([np.pad(ids, (0, longest - len(ids))).tolist() for ids in tokens])
         with half_precision(self.device):
             _, pooled = embed_text(self.text, Tokens(None, padded.to(self.device), real.to(self.device)))
-        return EncodedTexts(tokens, [spans for _, spans in encoded], pooled.float().cpu().numpy())
+        return EncodedTexts(tokens, [spans for _, spans in texts], pooled.float().cpu().numpy())
 
     def _tokens_and_spans(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         fast = getattr(self.tokenizer, "tokenizer", None)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from polclip.downloads.disk import amount, check_space
 from polclip.downloads.unpacking import unpack
 from polclip.encoders.feature_store import ShardWriter, shard_of, shard_writer
-from polclip.encoders.interface import EncodedImages, ImageEncoder, TextEncoder, order_by_length
+from polclip.encoders.interface import EncodedImages, ImageEncoder, TextEncoder, by_length
 from polclip.errors import UserError
 from polclip.files import open_parquet, sha256, write_json
 from polclip.pictures import read_picture
@@ -118,10 +118,12 @@ def embed_texts(
         about = -(-file.metadata.num_rows // shards)
         progress = tqdm(total=about, desc=f"embed texts {shard + 1}/{shards}", unit="text", mininterval=5)
         while some := list(islice(rows, TEXTS_AT_ONCE)):
-            order = order_by_length(encoder, [text for _, text in some])
-            for start in range(0, len(some), batch):
-                ids, of_batch = map(list, zip(*(some[at] for at in order[start : start + batch]), strict=True))
-                encoded = encoder(of_batch)
+            read = encoder.tokens([text for _, text in some])
+            order = by_length(read)
+            for start in range(0, len(order), batch):
+                places = order[start : start + batch]
+                encoded = encoder([read[at] for at in places])
+                ids = [some[at][0] for at in places]
                 writer.add(ids, encoded.states, encoded.pooled, spans=encoded.spans, tokens=encoded.tokens)
                 progress.update(len(ids))
     progress.close()

@@ -13,7 +13,7 @@ import torch
 from polclip.answers import Reason
 from polclip.corpora.texts import text_id
 from polclip.encoders.feature_store import FeatureStore
-from polclip.encoders.interface import ImageEncoder, TextEncoder, order_by_length
+from polclip.encoders.interface import ImageEncoder, TextEncoder, by_length
 from polclip.pictures import read_picture
 
 BATCH = 16  # what fits a CPU's cache is fastest there
@@ -24,15 +24,16 @@ PictureFile = str | Path | BinaryIO
 def store_texts(encoder: TextEncoder, texts: Sequence[str]) -> FeatureStore:
     """Features of the distinct texts under their `text_id`; those of like length are encoded together."""
     texts = list(dict.fromkeys(texts))
-    texts = [texts[at] for at in order_by_length(encoder, texts)]
+    read = encoder.tokens(texts)
+    order = by_length(read)
     states, spans, pooled, tokens = [], [], [], []
-    for start in range(0, len(texts), BATCH):
-        encoded = encoder(texts[start : start + BATCH])
+    for start in range(0, len(order), BATCH):
+        encoded = encoder([read[at] for at in order[start : start + BATCH]])
         states += encoded.states
         spans += encoded.spans
         pooled.append(encoded.pooled)
         tokens += encoded.tokens or []
-    ids = [text_id(text) for text in texts]
+    ids = [text_id(texts[at]) for at in order]
     return FeatureStore.of(ids, states, np.concatenate(pooled), spans=spans, tokens=tokens or None)
 
 

@@ -25,11 +25,15 @@ class EncodedImages(NamedTuple):
     class_probabilities: torch.Tensor | None  # [n, classes], of encoders that come with a classifier
 
 
-class TextEncoder(Protocol):
-    def __call__(self, texts: list[str]) -> EncodedTexts: ...
+TokensOfText = tuple[np.ndarray, np.ndarray]  # token ids [t] and their characters [t, 2], as above
 
-    def tokens(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each text its token ids [t] and their characters [t, 2], as above; the tower itself is not run."""
+
+class TextEncoder(Protocol):
+    def tokens(self, texts: Sequence[str]) -> list[TokensOfText]:
+        """The tokens of each text; the tower is not run."""
+
+    def __call__(self, texts: Sequence[TokensOfText]) -> EncodedTexts:
+        """The tower over a batch of texts, each given by its tokens."""
 
 
 class ImageEncoder(Protocol):
@@ -41,6 +45,6 @@ class ImageEncoder(Protocol):
     def __call__(self, prepared: torch.Tensor) -> EncodedImages: ...
 
 
-def order_by_length(encoder: TextEncoder, texts: Sequence[str]) -> list[int]:
+def by_length(texts: Sequence[TokensOfText]) -> list[int]:
     """Places of texts by their number of tokens: by characters a quarter of what is computed would be padding."""
-    return np.argsort([len(ids) for ids, _ in encoder.tokens(list(texts))], kind="stable").tolist()
+    return np.argsort([len(ids) for ids, _ in texts], kind="stable").tolist()

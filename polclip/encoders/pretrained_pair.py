@@ -5,7 +5,7 @@ without executing code: safetensors, and `torch.load(weights_only=True)`.
 """
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.rnn import pad_sequence
 
-from polclip.encoders.interface import EncodedImages, EncodedTexts
+from polclip.encoders.interface import EncodedImages, EncodedTexts, TokensOfText
 from polclip.errors import UserError
 
 
@@ -54,33 +55,27 @@ class HuggingFaceTextEncoder:
         return model.eval().to(self.device)
 
     @torch.inference_mode()
-    def __call__(self, texts: list[str]) -> EncodedTexts:
-        batch = self.tokenizer(
-            texts,
-            padding=True,
-            truncation=True,
-            max_length=self.longest,
-            return_tensors="pt",
-            return_offsets_mapping=True,
-        )
-        spans = batch.pop("offset_mapping").numpy()
-        batch = batch.to(self.device)
-        with torch.autocast(batch["input_ids"].device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            output = self.model(**batch, output_hidden_states=self.layers > 1)
-        last, real = output.last_hidden_state.float(), batch["attention_mask"].bool()
+    def __call__(self, texts: Sequence[TokensOfText]) -> EncodedTexts:
+        tokens, spans = map(list, zip(*texts, strict=True))
+        ids = [torch.from_numpy(of_text).long() for of_text in tokens]
+        ids = pad_sequence(ids, batch_first=True, padding_value=self.tokenizer.pad_token_id).to(self.device)
+        real = torch.arange(ids.shape[1]) < torch.tensor([[len(of_text)] for of_text in tokens])
+        real = real.to(self.device)
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            output = self.model(ids, real.long(), output_hidden_states=self.layers > 1)
+        last = output.last_hidden_state.float()
         pooled = (last * real[..., None]).sum(1) / real.sum(1, keepdim=True)
         states = torch.stack(output.hidden_states[-self.layers :]).float().mean(0) if self.layers > 1 else last
-        states, real, ids = states.cpu().numpy(), real.cpu().numpy(), batch["input_ids"].cpu().numpy()
+        states, real = states.cpu().numpy(), real.cpu().numpy()
         return EncodedTexts(
             states=[row[mask] for row, mask in zip(states, real, strict=True)],
-            spans=[row[mask] for row, mask in zip(spans, real, strict=True)],
+            spans=spans,
             pooled=pooled.cpu().numpy(),
-            tokens=[row[mask] for row, mask in zip(ids, real, strict=True)],
+            tokens=tokens,
         )
 
-    def tokens(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each text its token ids [t] and their characters [t, 2]; the tower is not run."""
-        batch = self.tokenizer(texts, truncation=True, max_length=self.longest, return_offsets_mapping=True)
+    def tokens(self, texts: Sequence[str]) -> list[TokensOfText]:
+        batch = self.tokenizer(list(texts), truncation=True, max_length=self.longest, return_offsets_mapping=True)
         pairs = zip(batch["input_ids"], batch["offset_mapping"], strict=True)
         return [(np.array(ids, np.int32), np.array(spans, np.int32)) for ids, spans in pairs]
 
