@@ -15,8 +15,11 @@ from tiny_project import CONCEPTS
 from polclip import Disambiguator
 from polclip.answers import Reason
 from polclip.corpora.texts import gloss_text, text_id
+from polclip.encoders.described import read_encoders
+from polclip.encoders.embed import EncoderSettings
 from polclip.errors import UserError
 from polclip.evaluation.predict import rank_queries, rank_words
+from polclip.files import read_json
 from polclip.model.blocks import unit
 from polclip.records import TextualInstance, VisualInstance, read_records
 from polclip.training.chunks import represent_glosses
@@ -48,6 +51,11 @@ def pair(archives, tmp_path_factory):
 
 
 # --- as the workflow
+
+
+def test_the_encoders_of_a_model_are_opened_with_the_settings_of_its_run(used):
+    told, settings = read_json(used.folder / "encoders.json"), read_encoders(used.folder).settings
+    assert settings == EncoderSettings(**{f.name: told[f.name] for f in dataclasses.fields(EncoderSettings)})
 
 
 def predicted(used):

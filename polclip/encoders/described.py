@@ -46,13 +46,12 @@ class Encoders:
     @property
     def settings(self) -> EncoderSettings:
         return EncoderSettings(
-            self.kind,
-            self.grid,
-            self.clip_architecture,
-            "",
-            self.trainable_image_blocks,
-            self.text_layers,
-            self.text_precision,
+            kind=self.kind,
+            grid=self.grid,
+            clip_architecture=self.clip_architecture,
+            trainable_image_blocks=self.trainable_image_blocks,
+            text_layers=self.text_layers,
+            text_precision=self.text_precision,
         )
 
 
