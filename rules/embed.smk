@@ -51,7 +51,9 @@ rule embed_texts:
         runtime=growing(240),
         gpu=GPUS,
     params:
-        encoder=pick("encoder", "kind", "clip_architecture", "clip_weights", "text_layers", "text_precision"),
+        encoder=pick(
+            "encoder", "kind", "clip_architecture", "clip_weights", "text_layers", "text_precision"
+        ),
         shards=config["encoder"]["text_shards"],
         code=code_of("embed_texts"),
     script:
