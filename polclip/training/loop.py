@@ -241,7 +241,7 @@ class Trainer:
                 if planned.done == 1:
                     at.epoch, at.place, at.done = at.epoch + 1, 0, 0.0
                 if last or at.step % settings.dev_every == 0:
-                    values |= self._look()
+                    values |= self._look(last)
                 self._record(values)
                 progress.update()
                 if last or at.looks_without_gain == settings.patience:
@@ -297,17 +297,19 @@ class Trainer:
             "learning_rate": settings.learning_rate * share,
         }
 
-    def _look(self) -> dict[str, float]:
+    def _look(self, last: bool = False) -> dict[str, float]:
         """The dev scores; where their mean is the best so far, the weights are kept. The sense table is refreshed.
 
-        All of it by the moving average of the weights, where there is one.
+        All of it by the moving average of the weights, where there is one. Behind the last step no word will be
+        compared with the table: the glosses that the dev sets ask for are enough.
         """
         model = self.averaged.module if self.averaged else self.model
-        if self.table:
+        if self.table and not last:
             self.table.refresh(model)
         found: list = [None]
         if self.is_main:
-            found = [dev_scores(model, self.corpora, self.settings, self.table)]
+            found = [dev_scores(model, self.corpora, self.settings, None if last else self.table)]
+        self._let_go()
         broadcast_object_list(found)
         score = float(np.mean(list(found[0].values())))
         if score > self.at.best:
@@ -318,6 +320,11 @@ class Trainer:
         else:
             self.at.looks_without_gain += 1
         return found[0]
+
+    def _let_go(self) -> None:
+        """Features read so far count as memory no longer."""
+        self.corpora.texts.let_go()
+        self.corpora.pictures.let_go()
 
     def _any(self, told: bool) -> bool:
         """Whether any process was told to stop: they stop behind the same step, since each step needs all of them."""
@@ -330,6 +337,7 @@ class Trainer:
             self.log.write(self.at.step, values)
 
     def _save(self) -> None:
+        self._let_go()
         if self.is_main:
             self.saved.save(
                 {
@@ -364,7 +372,8 @@ def dev_scores(
 ) -> dict[str, float]:
     """Textual accuracy (the mean of the dev sets) and visual HR@1 in percent, of those tasks that are trained.
 
-    table: holds the glosses as the model is now. The model is left in training.
+    table: holds the glosses as the model is now; without it those that the dev sets ask for are run. The model is left
+        in training.
     """
     model.eval()
     scores = {}
