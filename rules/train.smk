@@ -69,7 +69,7 @@ rule train:
     params:
         model=block_of("model"),
         training=block_of("training"),
-        encoder=pick("encoder", *ENCODER_KEYS, "text_layers"),
+        encoder=pick("encoder", *ENCODER_KEYS, "text_layers", "text_precision"),
         context_words=config["encoder"]["context_words"],
         forms=config["definitions"]["query_forms"],
         encoders=ENCODERS,

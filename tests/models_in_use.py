@@ -102,7 +102,7 @@ def _pair(archives: Path, trained: bool, changes: dict) -> PolCLIP:
     config = BertConfig(vocab_size=vocabulary, **sizes).to_dict() if trained else None
     golds = [f"{c.offset}-n" for c in CONCEPTS[::2]] if trained else []
     groups = ["noun.animal", *golds[:1]] if trained else []
-    model = PairPolCLIP(TOWERS, settings, config, 1, golds, groups)
+    model = PairPolCLIP(TOWERS, settings, config, senses=golds, groups=groups)
     if trained:
         for offsets in (model.sense_vectors.offsets, model.sense_vectors.group_offsets):
             torch.nn.init.normal_(offsets, std=0.3)

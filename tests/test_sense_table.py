@@ -281,6 +281,18 @@ def test_words_are_learned_through_the_trained_tower_and_the_model_comes_back_fr
     assert 100 * right == pytest.approx(max(looks))
 
 
+def test_a_trained_tower_computes_in_the_precision_of_its_encoder_wherever_it_is_used(call, tmp_path, world):
+    for precision in ("no", "bf16"):
+        told = {"encoder": {"kind": "pair", "text_layers": 2, "text_precision": precision}}
+        run(into(call, tmp_path / precision, max_steps=1) | told)
+    half, full = (PolCLIP.from_pretrained(tmp_path / precision / "model") for precision in ("bf16", "no"))
+    half.load_state_dict(full.state_dict())
+    corpus = TextualCorpus.read([world.textual_train], world.inventory, world.texts, tokens=True)
+    words = [model.word_in_context(*corpus.words([0, 30, 5], "cpu")) for model in (half, full)]
+    assert words[0].dtype == torch.float32 and not torch.equal(*words)
+    torch.testing.assert_close(*words, atol=0.03, rtol=0)
+
+
 def test_a_training_goes_on_from_the_model_of_another(call, tmp_path, world):
     still = {"trainable_text_blocks": 0, "sig": False, "isg": False, "fusion": False}
     run(into(call, tmp_path / "still", still, max_steps=None, epochs=6, learning_rate=0.02))

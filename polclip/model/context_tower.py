@@ -3,6 +3,7 @@
 Glosses, phrases and pictures keep to the frozen towers: what they are aligned with does not move.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,9 +22,10 @@ class ContextTower(nn.Module):
     Args:
         config: what transformers builds the tower from, its config.json.
         trainable: the last so many blocks are trained; the embeddings stay as they were pretrained.
+        precision: no, or bf16: computed in 16 bit where it is used as well, and not in training alone.
     """
 
-    def __init__(self, config: dict[str, Any], layers: int, trainable: int) -> None:
+    def __init__(self, config: dict[str, Any], layers: int, trainable: int, precision: str = "no") -> None:
         from transformers import AutoConfig, AutoModel  # here: models over frozen towers do without
 
         super().__init__()
@@ -34,7 +36,7 @@ class ContextTower(nn.Module):
         )
         if hasattr(self.transformer, "pooler"):
             self.transformer.pooler = None  # reads the first token alone
-        self.config, self.layers = config, layers
+        self.config, self.layers, self.precision = config, layers, precision
         self.transformer.requires_grad_(False)
         blocks = self.transformer.encoder.layer
         for block in blocks[len(blocks) - trainable :]:
@@ -46,6 +48,8 @@ class ContextTower(nn.Module):
 
     def forward(self, tokens: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """`real` [b, t] is False at padding, which no token attends to."""
-        output = self.transformer(input_ids=tokens, attention_mask=real.long(), output_hidden_states=True)
+        bf16 = torch.autocast(tokens.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        with bf16:
+            output = self.transformer(input_ids=tokens, attention_mask=real.long(), output_hidden_states=True)
         states = torch.stack(output.hidden_states[-self.layers :]).mean(0)
         return states, masked_mean(states, real)

@@ -91,7 +91,7 @@ class PairPolCLIP(PolCLIP):
     """One model for both tasks, over two towers that have been aligned.
 
     Args:
-        text_transformer, text_layers: of the text tower that is trained, see `ContextTower`.
+        text_transformer, text_layers, text_precision: of the text tower that is trained, see `ContextTower`.
         senses, groups: of which something is learned, see `SenseVectors`.
     """
 
@@ -103,6 +103,7 @@ class PairPolCLIP(PolCLIP):
         settings: PairModelSettings,
         text_transformer: dict | None = None,
         text_layers: int = 1,
+        text_precision: str = "no",
         senses: Sequence[str] = (),
         groups: Sequence[str] = (),
     ) -> None:
@@ -114,7 +115,7 @@ class PairPolCLIP(PolCLIP):
             self.word = TargetWordHead(towers.text_width, towers.hidden, towers.dropout)
         self.context = None
         if settings.trainable_text_blocks:
-            self.context = ContextTower(text_transformer, text_layers, settings.trainable_text_blocks)
+            self.context = ContextTower(text_transformer, text_layers, settings.trainable_text_blocks, text_precision)
             self._refuse_contradictions()
         self.sense_vectors = None
         if settings.sense_dropout is not None and senses:  # trained on pictures alone there are none
@@ -231,6 +232,7 @@ class PairPolCLIP(PolCLIP):
             "model": asdict(self.settings),
             "text_transformer": self.context.config if self.context else None,
             "text_layers": self.context.layers if self.context else 1,
+            "text_precision": self.context.precision if self.context else "no",
             "senses": self.sense_vectors.senses if self.sense_vectors else [],
             "groups": self.sense_vectors.groups if self.sense_vectors else [],
         }
@@ -238,5 +240,5 @@ class PairPolCLIP(PolCLIP):
     @classmethod
     def from_description(cls, config: dict) -> "PairPolCLIP":
         towers, settings = TowerSettings(**config["towers"]), PairModelSettings(**config["model"])
-        keys = ("text_transformer", "text_layers", "senses", "groups")
-        return cls(towers, settings, *(config[key] for key in keys))
+        keys = ("text_transformer", "text_layers", "text_precision", "senses", "groups")
+        return cls(towers, settings, **{key: config[key] for key in keys})

@@ -33,15 +33,17 @@ def starting_model(
         text_weights: package of a pair's text tower, read where it is trained.
         senses, groups: of which a pair may learn something, see `SenseVectors`.
     """
-    if encoder["kind"] == "pair":
+    settings = EncoderSettings(**encoder)
+    if settings.kind == "pair":
         from polclip.training.alignment import read_heads
 
         described, heads = read_heads(towers)
         own = _own(PairModelSettings, model)
-        pretrained = _text_tower(encoder, text_weights) if own.trainable_text_blocks else None
+        pretrained = _text_tower(settings, text_weights) if own.trainable_text_blocks else None
         # What begins with _ tells where it was read from.
         config = pretrained and {k: v for k, v in pretrained.config.to_dict().items() if not k.startswith("_")}
-        polclip = PairPolCLIP(described, own, config, encoder["text_layers"], senses, groups)
+        of_texts = settings.text_layers, settings.text_precision
+        polclip = PairPolCLIP(described, own, config, *of_texts, senses, groups)
         if pretrained:
             polclip.context.transformer.load_state_dict(
                 {name: t for name, t in pretrained.state_dict().items() if not name.startswith("pooler.")}
@@ -53,7 +55,6 @@ def starting_model(
     from polclip.encoders.clip import clip_config, load_clip
     from polclip.model.clip_polclip import ClipModelSettings, ClipPolCLIP
 
-    settings = EncoderSettings(**encoder)
     clip, _ = load_clip(settings.clip_architecture, settings.clip_weights)
     tokens = None if settings.grid is None else settings.grid**2 + 1
     own = _own(ClipModelSettings, {**model, "trainable_image_blocks": settings.trainable_image_blocks})
@@ -88,9 +89,9 @@ def preprocessing_of(model: PolCLIP) -> dict | None:
     return model.clip.visual.preprocess_cfg if hasattr(model, "clip") else None
 
 
-def _text_tower(encoder: Mapping, text_weights: str | Path) -> nn.Module:
+def _text_tower(encoder: EncoderSettings, text_weights: str | Path) -> nn.Module:
     with TemporaryDirectory() as unpacked:
-        return text_encoder(EncoderSettings(**encoder), text_weights, Path(unpacked, "encoder"), "cpu").model
+        return text_encoder(encoder, text_weights, Path(unpacked, "encoder"), "cpu").model
 
 
 def _own(settings: type, block: Mapping) -> object:
