@@ -317,6 +317,29 @@ def test_importing_the_package_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
 
+GROWTH = """
+import polclip, psutil, torch
+with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    layer, read = torch.nn.Linear(64, 64), torch.zeros(1000, 64)
+    layer(read[:1])
+    before = psutil.Process().memory_info().rss
+    for rows in range(100, 1000):
+        layer(read[:rows])
+print((psutil.Process().memory_info().rss - before) / 1e6)
+"""
+
+
+def test_products_of_many_shapes_fill_little_memory_unless_the_user_wants_it():
+    def grown_mb(**chosen):
+        env = {"PYTHONPATH": ":".join(sys.path), **chosen}
+        return float(subprocess.run([sys.executable, "-c", GROWTH], check=True, env=env, stdout=subprocess.PIPE).stdout)
+
+    wanted = grown_mb(LRU_CACHE_CAPACITY="1024", ONEDNN_PRIMITIVE_CACHE_CAPACITY="1024")
+    if wanted < 100:
+        pytest.skip("torch keeps nothing of these products here")
+    assert grown_mb() < 0.6 * wanted
+
+
 def test_a_model_that_lacks_something_says_what(archives, tmp_path):
     folder = write_model(tmp_path / "model", "frozen", archives)
 
