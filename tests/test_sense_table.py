@@ -13,6 +13,7 @@ from tiny_features import MODEL, TOWERS, VOCABULARY, tiny_world
 from tiny_project import write_zip
 
 from polclip.corpora.texts import in_windows
+from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.evaluation.predict import rank_words
 from polclip.model.blocks import unit
@@ -203,6 +204,31 @@ def test_the_table_is_as_old_as_its_last_refresh(world, corpus):
     assert not torch.allclose(table.glosses.matched, before)
 
 
+@pytest.mark.parametrize("trainable", [0, 1])
+def test_with_several_threads_the_same_step_has_the_same_gradient(world, trainable):
+    corpus = TextualCorpus.read([world.textual_train], world.inventory, world.texts, tokens=bool(trainable))
+    model = trained_model(corpus.gold_synsets(), replace(TRAINED, trainable_text_blocks=trainable))
+    table = SenseTable(world.texts, world.inventory, corpus.synsets)
+    table.refresh(model)
+    # So many that torch spreads what is added to one row over its threads.
+    parts = [Part(row, ()) for row in range(len(corpus))] * 200
+    how = {"pictures_per_sense": 1, "own_candidates": False, "captions": False, "rng": np.random.default_rng(0)}
+    step = make_step(parts, [], corpus, None, world.inventory, **how)
+
+    def gradients():
+        model.zero_grad()
+        model(make_batch(step, corpus, world.texts, world.pictures, "cpu", table)).total.backward()
+        return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, *others = (gradients() for _ in range(6))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(*pair) for other in others for pair in zip(first, other, strict=True))
+
+
 def test_a_text_with_several_words_runs_once_and_each_word_has_its_own_vector(world, corpus):
     model = trained_model(corpus.gold_synsets())
     rows = [0, 7, 30, 1]
@@ -341,14 +367,24 @@ def test_offsets_have_rates_of_their_own_and_rest_while_their_senses_are_not_met
 
 
 def test_the_table_is_filled_by_the_moving_average_of_the_weights(call, tmp_path, monkeypatch):
-    by, looked_at = [], []
+    by, looked_at, tables, let_go = [], [], [], []
     refresh = SenseTable.refresh
     monkeypatch.setattr(SenseTable, "refresh", lambda table, model: by.append(model) or refresh(table, model))
-    monkeypatch.setattr(loop, "dev_scores", lambda model, *_: looked_at.append(model) or {"dev_textual": 1.0})
+    monkeypatch.setattr(FeatureStore, "let_go", lambda store: let_go.append(store))
+
+    def look(model, corpora, settings, table):
+        looked_at.append(model)
+        tables.append(table is not None)
+        # Behind a look the features that it read are let go.
+        let_go.clear()
+        return {"dev_textual": 1.0}
+
+    monkeypatch.setattr(loop, "dev_scores", look)
     run(into(call, tmp_path / "itself", max_steps=2, dev_every=1))
     run(into(call, tmp_path / "mean", max_steps=2, dev_every=1, average=0.9))
     # Three looks each; behind the last step the table is needed no longer.
     assert len(by) == 4 and len(looked_at) == 6 and by == looked_at[:2] + looked_at[3:5]
+    assert tables == [True, True, False] * 2 and len(let_go) == 2
     assert len(set(map(id, looked_at))) == 2  # the trained model in the first training, its average in the second
 
 

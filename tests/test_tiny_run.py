@@ -261,7 +261,9 @@ def test_a_text_tower_is_trained_on_words_in_windows_and_its_folder_scores_both_
         "still": {"model": {**own, "trainable_text_blocks": 0}, "training": table},
         "tower": {"model": own, "training": {**table, "start_from": "still"}},
     }
-    write_yaml(project / "tower.yaml", {"encoder": {"context_words": 20}, "experiments": experiments})
+    write_yaml(
+        project / "tower.yaml", {"encoder": {"context_words": 20, "text_precision": "bf16"}, "experiments": experiments}
+    )
     target = "results/tiny/scores/tower/seed-1/hard.json"
     said = succeed(snakemake(project, target, presets=("tiny.yaml", "tower.yaml")))
     # The windows are other texts; the pictures stay as they are.
@@ -270,6 +272,7 @@ def test_a_text_tower_is_trained_on_words_in_windows_and_its_folder_scores_both_
     assert made.count("train") == 2
     model = read_json(project / "results/tiny/models/tower/seed-1/config.json")
     assert model["text_transformer"]["hidden_size"] == 16 and model["model"]["trainable_text_blocks"] == 1
+    assert model["text_precision"] == "bf16"
     assert model["senses"] and "_name_or_path" not in model["text_transformer"]
     lines = list(read_json_lines(project / "results/tiny/models/tower/seed-1/metrics.jsonl"))
     assert {line["loss_sig"] > 0 for line in lines if "loss_sig" in line} == {True, False}  # with pictures, and without

@@ -185,7 +185,8 @@ class ClipPolCLIP(PolCLIP):
         Without `of` each text has one target.
         """
         states = text_states(self._text, texts.states, texts.real, self._recompute)
-        return unit(project_text(self._text, masked_mean(states if of is None else states[of], inside)))
+        states = states if of is None else states.index_select(0, of)
+        return unit(project_text(self._text, masked_mean(states, inside)))
 
     def phrase(self, texts: Tokens) -> Tensor:
         """Whole texts' embeddings [C, d]."""

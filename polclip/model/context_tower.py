@@ -48,6 +48,7 @@ class ContextTower(nn.Module):
 
     def forward(self, tokens: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """`real` [b, t] is False at padding, which no token attends to."""
+        # Else as the caller computes: a training may have chosen 16 bit.
         bf16 = torch.autocast(tokens.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         with bf16:
             output = self.transformer(input_ids=tokens, attention_mask=real.long(), output_hidden_states=True)

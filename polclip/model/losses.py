@@ -64,7 +64,7 @@ def candidates_loss(logits: Tensor, word: Tensor, gold: Tensor, words: int) -> T
     most = logits.new_full((words,), float("-inf")).scatter_reduce(0, word, logits.detach(), "amax")
     total = logits.new_zeros(words).index_add(0, word, (logits - most[word]).exp()).log() + most
     golds = torch.bincount(word[gold], minlength=words)
-    own = (logits - total[word])[gold] / golds[word[gold]]
+    own = (logits - total.index_select(0, word))[gold] / golds[word[gold]]
     return -own.sum() / (golds > 0).sum().clamp(min=1)
 
 

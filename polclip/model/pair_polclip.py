@@ -168,7 +168,7 @@ class PairPolCLIP(PolCLIP):
         if self.context is not None:
             texts, inside, of = read
             states, means = self.context(texts.states, texts.real)
-            return self.word(means_inside(states, of, inside).float(), means[of].float())
+            return self.word(means_inside(states, of, inside).float(), means.index_select(0, of).float())
         target, sentence, mean = read
         if self.settings.word_states == "target":
             return self.word(target, mean)

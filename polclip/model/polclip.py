@@ -77,7 +77,9 @@ class PolCLIP(nn.Module, ModelHubMixin):
                 return losses
             table = batch.table
             senses = self.senses(table.glosses, table.lineages)
-            logits = self.scale * (contexts[table.word] * senses[table.sense]).sum(1)
+            # Rows taken several times: on CPU index_select adds their gradients in one order, indexing in any.
+            pairs = contexts.index_select(0, table.word) * senses.index_select(0, table.sense)
+            logits = self.scale * pairs.sum(1)
             own = candidates_loss(logits, table.word, table.gold, batch.word_count)
             return losses._replace(w2s=losses.w2s + own)
 

@@ -45,8 +45,8 @@ class SenseVectors(nn.Module):
         if self.training:
             own = own[torch.rand(len(own), device=glosses.device) >= self.dropout]
             weight = 1 / (1 - self.dropout)
-        vectors = vectors.index_add(0, own[:, 0], weight * self.offsets[own[:, 1]])
-        return unit(vectors.index_add(0, shared[:, 0], self.group_offsets[shared[:, 1]]))
+        vectors = vectors.index_add(0, own[:, 0], weight * self.offsets.index_select(0, own[:, 1]))
+        return unit(vectors.index_add(0, shared[:, 0], self.group_offsets.index_select(0, shared[:, 1])))
 
 
 def _places(names: Sequence[Sequence[str]], place: Mapping[str, int]) -> Tensor:

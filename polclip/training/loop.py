@@ -86,7 +86,7 @@ def train(
     """Train one model and write `model.safetensors`, `config.json` and `metrics.jsonl` into `folder`.
 
     The weights that do best on the dev sets (mean of textual accuracy and visual HR@1) are kept, those at the start
-    among them. The same seed on the same machine gives the same weights on CPU with one thread,
+    among them. The same seed on the same machine with the same number of threads gives the same weights on CPU,
     however often training was killed and called again. SIGTERM ends it behind the step under way, with its state saved
     and SystemExit(143).
 
