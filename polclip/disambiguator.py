@@ -136,14 +136,6 @@ class Disambiguator:
         """The candidates of a word, each once."""
         return list(dict.fromkeys(key for lemma in mention.lemmas for key in self.inventory.sense_keys(*lemma)))
 
-    def _prior(self, mention: Mention, keys: Sequence[str]) -> Tensor:
-        """What is added to the scores of a word's candidates, each by its place among the senses of its own lemma."""
-        prior: dict[str, float] = {}
-        for lemma, pos in mention.lemmas:
-            own = self.inventory.sense_keys(lemma, pos)
-            prior |= zip(own, self.model.prior(pos, len(own)).tolist(), strict=True)
-        return torch.tensor([prior[key] for key in keys], device=self.model.device)
-
     @torch.inference_mode()
     def _senses_of(self, asked: list[tuple[str, Target, str | None, str | None]]) -> list[TextSenses]:
         found = [self._mentions(*one) for one in asked]
@@ -203,7 +195,6 @@ class Disambiguator:
                 answers.append(WordSenses(text[start:end], start, end, (), reason))
                 continue
             scores = self.model.scale * (compared[[place[senses[key].synset_id] for key in of_word]] @ vector)
-            scores = scores + self._prior(mention, of_word)
             chances = scores.softmax(-1).tolist()
             best = ranked("", range(len(of_word)), scores.cpu().numpy())
             ranking = tuple(self._ranked_sense(senses[of_word[k]], score, chances[k]) for k, score in

@@ -84,7 +84,7 @@ class Reader:
         else:
             store = store_texts(self.text_encoder, texts)
         ids, spans = [text_id(readable(text)) for text, _ in words], [span for _, span in words]
-        corpus = TextualCorpus([], store, ids, spans, [], [], [], self.model.reads_tokens, [])
+        corpus = TextualCorpus([], store, ids, spans, [], [], [], self.model.reads_tokens)
         chunks = words_in_chunks(corpus, list(range(len(words))), self.model.device)
         return torch.cat([self.model.word_in_context(*part) for part in chunks.parts])[chunks.order]
 

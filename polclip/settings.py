@@ -155,12 +155,6 @@ def _contradictions_of(config: dict, block: str, experiment: str, settings: dict
                 f"{place}: fusion attends to what SIG and ISG generate; with model.fusion: true, "
                 "model.sig and model.isg have to be true as well."
             )
-        table = {**config["training"], **settings.get("training", {})}["sense_table"]
-        if model["rank_prior"] is not None and not table:
-            yield (
-                f"{place}: the places of senses are learned where words are compared with all their candidates; with "
-                "model.rank_prior, training.sense_table has to be true."
-            )
         yield from _wrong_start(config, place, experiment, settings)
     if block == "ablations" and experiment in config["experiments"]:
         yield f"{place}: the name is among the experiments too; each needs a name of its own."

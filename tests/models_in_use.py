@@ -94,7 +94,6 @@ def _clip() -> PolCLIP:
 def _pair(archives: Path, trained: bool, changes: dict) -> PolCLIP:
     torch.manual_seed(2)
     own = {"trainable_text_blocks": 1, "word_states": "target", "sense_dropout": 0.5} if trained else {}
-    own |= {"rank_prior": 0.5} if trained else {}
     settings = dataclasses.replace(MODEL, **own, **changes)
     from transformers import BertConfig
 
@@ -103,11 +102,10 @@ def _pair(archives: Path, trained: bool, changes: dict) -> PolCLIP:
     config = BertConfig(vocab_size=vocabulary, **sizes).to_dict() if trained else None
     golds = [f"{c.offset}-n" for c in CONCEPTS[::2]] if trained else []
     groups = ["noun.animal", *golds[:1]] if trained else []
-    model = PairPolCLIP(TOWERS, settings, config, senses=golds, groups=groups, corpora=2)
+    model = PairPolCLIP(TOWERS, settings, config, senses=golds, groups=groups)
     if trained:
         for offsets in (model.sense_vectors.offsets, model.sense_vectors.group_offsets):
             torch.nn.init.normal_(offsets, std=0.3)
-        torch.nn.init.normal_(model.rank_prior.logits, std=3)
     for buffer in model.heads.buffers():
         buffer.copy_(torch.randn(buffer.shape))
     return model

@@ -55,7 +55,6 @@ def textual_of(instances):
         gold=[np.array(gold) for _, gold in instances],
         synsets=[synset_of(s) for s in range(1 + max(s for senses, _ in instances for s in senses))],
         tokens=False,
-        sources=[0] * len(records),
     )
 
 

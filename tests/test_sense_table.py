@@ -20,7 +20,7 @@ from polclip.model.blocks import unit
 from polclip.model.losses import contrastive_loss
 from polclip.model.pair_polclip import PairPolCLIP
 from polclip.model.polclip import PolCLIP
-from polclip.model.senses import IN_USE, RANKS, RankPrior, SenseVectors, ranks
+from polclip.model.senses import IN_USE, SenseVectors
 from polclip.records import TextualInstance
 from polclip.training import loop
 from polclip.training.batches import make_batch, make_step
@@ -105,26 +105,6 @@ def test_offsets_are_left_out_at_random_in_training_alone_and_the_others_count_f
     torch.testing.assert_close(senses.eval()(gloss, gloss, [["a"]] * 2000), unit(plain + IN_USE * offset))
 
 
-# --- what is learned of their places
-
-
-def test_a_place_has_a_logit_of_its_own_by_part_of_speech_and_the_last_is_that_of_all_behind_it():
-    places = [ranks(pos, RANKS + 3) for pos in "nvar"]
-    assert len({place for of_pos in places for place in of_pos}) == 4 * RANKS
-    for of_pos in places:
-        assert len(set(of_pos[:RANKS])) == RANKS and set(of_pos[RANKS:]) == {of_pos[RANKS - 1]}
-
-
-def test_every_corpus_has_logits_of_its_own_and_those_of_the_first_count_in_use_by_their_weight():
-    prior = RankPrior(2, 0.25)
-    assert prior.in_use("v", 3).tolist() == [0, 0, 0]
-    with torch.no_grad():
-        prior.logits.copy_(torch.arange(prior.logits.numel()).view_as(prior.logits))
-    rank = torch.from_numpy(ranks("v", 3))
-    assert prior(torch.tensor([1, 1, 0]), rank).tolist() == [4 * RANKS + RANKS, 4 * RANKS + RANKS + 1, RANKS + 2]
-    assert prior.in_use("v", 3).tolist() == [RANKS / 4, (RANKS + 1) / 4, (RANKS + 2) / 4]
-
-
 # --- the table
 
 
@@ -156,11 +136,10 @@ def text_weights(tmp_path_factory):
 TRAINED = replace(MODEL, trainable_text_blocks=1, word_states="target", sense_dropout=0.5)
 
 
-def trained_model(synsets, settings=TRAINED, corpora=0):
+def trained_model(synsets, settings=TRAINED):
     config = bert().config.to_dict()
     torch.manual_seed(1)
-    told = {"senses": synsets, "groups": ["noun.animal"], "corpora": corpora}
-    model = PairPolCLIP(TOWERS, settings, config, text_layers=2, **told)
+    model = PairPolCLIP(TOWERS, settings, config, text_layers=2, senses=synsets, groups=["noun.animal"])
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
@@ -201,38 +180,6 @@ def test_a_word_is_compared_with_the_vectors_of_its_own_candidates(world, corpus
     by_hand = (word := model.word_in_context(*corpus.words([30], "cpu"))) @ senses.T
     assert word.shape[1] == 16
     assert ranking.candidates[0] == corpus.instances[30].candidates[int(by_hand.argmax())]
-
-
-def scores_of(model, corpus, inventory, k):
-    """In the order of the candidates."""
-    (prediction,) = rank_words(model, corpus, inventory, np.array([k]))
-    scores = dict(zip(prediction.candidates, prediction.scores, strict=True))
-    return torch.tensor([scores[key] for key in corpus.instances[k].candidates])
-
-
-def test_what_is_expected_of_a_place_is_added_in_training_by_corpus_and_in_prediction_by_its_weight(world):
-    corpus = TextualCorpus.read([world.textual_dev, world.textual_train], world.inventory, world.texts, tokens=True)
-    first = corpus.sources.count(0)
-    assert corpus.sources == [0] * first + [1] * (len(corpus) - first)
-    settings = replace(TRAINED, rank_prior=0.5)
-    model = trained_model(corpus.gold_synsets(), settings, corpora=2)
-    without = trained_model(corpus.gold_synsets(), settings, corpora=2)
-    with torch.no_grad():
-        without.rank_prior.logits.zero_()
-    table = SenseTable(world.texts, world.inventory, corpus.synsets)
-    table.refresh(model)
-    rows = [1, first + 3]
-    how = {"pictures_per_sense": 1, "own_candidates": False, "captions": False, "rng": np.random.default_rng(0)}
-    step = make_step([Part(k, ()) for k in rows], [], corpus, None, world.inventory, **how)
-    batch = make_batch(step, corpus, world.texts, world.pictures, "cpu", table)
-    expected = []
-    for number, k in enumerate(rows):
-        plain, found = (scores_of(one, corpus, world.inventory, k) for one in (without, model))
-        logits = model.rank_prior.logits[:, ranks(corpus.instances[k].pos, len(plain))]
-        gold = torch.from_numpy(corpus.gold[k]).float()
-        expected.append(torch.nn.functional.cross_entropy(plain + logits[number], gold))
-        torch.testing.assert_close(found, plain + 0.5 * logits[0])
-    torch.testing.assert_close(model(batch).w2s, torch.stack(expected).mean())
 
 
 def test_a_word_with_one_candidate_teaches_nothing(world, corpus):
@@ -328,7 +275,7 @@ def test_over_a_frozen_tower_a_word_is_read_with_the_mean_of_its_text_s_states(w
 @pytest.fixture(scope="module")
 def call(tmp_path_factory, text_weights):
     call = pair_call(tmp_path_factory.mktemp("pair"))
-    own = {"trainable_text_blocks": 2, "word_states": "target", "sense_dropout": 0.3, "rank_prior": 0.5}
+    own = {"trainable_text_blocks": 2, "word_states": "target", "sense_dropout": 0.3}
     table = {"sense_table": True, "pictures_every": 2, "context_learning_rate": 0.002, "epochs": 4}
     return call | {
         "model": call["model"] | own,
@@ -402,13 +349,11 @@ def test_offsets_have_rates_of_their_own_and_rest_while_their_senses_are_not_met
     made, adamw = [], torch.optim.AdamW
     monkeypatch.setattr(torch.optim, "AdamW", lambda *given, **named: made.append(adamw(*given, **named)) or made[-1])
     run(into(call, tmp_path, max_steps=1, learning_rate=0.016))
-    model = PolCLIP.from_pretrained(tmp_path / "model")
-    learned = model.sense_vectors
+    learned = PolCLIP.from_pretrained(tmp_path / "model").sense_vectors
     (optimizer,) = made
     of_shape = {p.shape: (p, group["peak"]) for group in optimizer.param_groups for p in group["params"]}
     offsets, peak = of_shape[learned.offsets.shape]
     assert peak == 0.008 and of_shape[learned.group_offsets.shape][1] == 0.002
-    assert of_shape[model.rank_prior.logits.shape][1] == 0.16 and model.rank_prior.logits.abs().max() > 0.01
     moved = []
     for gradient in (1.0, 0.0, 0.0):
         before = offsets.detach().clone()

@@ -98,7 +98,6 @@ def test_contradictions_are_refused(paper):
         "experiments": {
             "lesk": {"baseline": "lesk", "model": {"width": 8}},
             "bare": {"model": {"isg": False}},
-            "ranked": {"model": {"rank_prior": 0.5}},
             "ready": {"checkpoint": "models/mine", "training": {"epochs": 1}},
         },
         "ablations": {"main": {}},
@@ -110,7 +109,6 @@ def test_contradictions_are_refused(paper):
     assert "pictures.styles.noto.dataset: 'noto' is no data set" in message
     assert "experiments.lesk: a baseline trains nothing" in message
     assert "experiments.bare: fusion attends to what SIG and ISG generate" in message
-    assert "experiments.ranked: the places of senses are learned where" in message
     assert "experiments.ready: a checkpoint is only evaluated; take its keys training away" in message
     assert "ablations.main: the name is among the experiments too" in message
 

@@ -36,8 +36,7 @@ def rank_words(
     rows: np.ndarray | None = None,
     table: SenseTable | None = None,
 ) -> list[Prediction]:
-    """Rank the candidate senses of textual instances by e_w . (g + m_g), or by what the model made of these vectors,
-    plus the prior of their places where it has one.
+    """Rank the candidate senses of textual instances by e_w . (g + m_g), or by what the model made of these vectors.
 
     Scores are logits: divided by the temperature, so that their softmax over the candidates are the model's
     probabilities. Each distinct gloss is run once, or none where a table has their vectors; texts of one length are run
@@ -57,9 +56,8 @@ def rank_words(
     words = torch.cat([model.word_in_context(*part) for part in read.parts])[read.order]
     predictions = []
     for word, k in zip(words, rows, strict=True):
-        instance = corpus.instances[k]
-        scores = senses[place[corpus.candidates[k]]] @ word + model.prior(instance.pos, len(instance.candidates))
-        predictions.append(ranked(instance.instance_id, instance.candidates, scores.cpu().numpy()))
+        scores = (senses[place[corpus.candidates[k]]] @ word).cpu().numpy()
+        predictions.append(ranked(corpus.instances[k].instance_id, corpus.instances[k].candidates, scores))
     return predictions
 
 

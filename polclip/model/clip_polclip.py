@@ -131,7 +131,6 @@ class ClipPolCLIP(PolCLIP):
         learned = settings.learn_temperature and settings.temperature is not None
         self.log_scale = nn.Parameter(start, requires_grad=learned)
         self._freeze()
-        self.rank_prior = None
         self.momentum = None if settings.momentum is None else MomentumTowers(self)
 
     def _refuse_contradictions(self) -> None:

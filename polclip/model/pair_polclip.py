@@ -21,7 +21,7 @@ from polclip.model.heads import ConceptImageHead, ResidualTextHead, TargetWordHe
 from polclip.model.momentum import MomentumCopy
 from polclip.model.polclip import PolCLIP, check_parts
 from polclip.model.representations import GlossVectors, Represented, Tokens
-from polclip.model.senses import RankPrior, SenseVectors
+from polclip.model.senses import SenseVectors
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,6 @@ class PairModelSettings:
     trainable_text_blocks: int = 0  # of a text tower for words in context; 0: frozen states are read
     word_states: str = "sentence"  # what a word's vector starts as: its sentence's, or target: its own states'
     sense_dropout: float | None = None  # of what is learned of each sense; None: glosses alone
-    rank_prior: float | None = None  # how much the places of senses count in use; None: not learned
 
 
 class Heads(nn.Module):
@@ -94,7 +93,6 @@ class PairPolCLIP(PolCLIP):
     Args:
         text_transformer, text_layers, text_precision: of the text tower that is trained, see `ContextTower`.
         senses, groups: of which something is learned, see `SenseVectors`.
-        corpora: number of textual training corpora, see `RankPrior`.
     """
 
     pretrained = ("heads.",)
@@ -108,7 +106,6 @@ class PairPolCLIP(PolCLIP):
         text_precision: str = "no",
         senses: Sequence[str] = (),
         groups: Sequence[str] = (),
-        corpora: int = 0,
     ) -> None:
         super().__init__()
         check_parts(settings)
@@ -123,9 +120,6 @@ class PairPolCLIP(PolCLIP):
         self.sense_vectors = None
         if settings.sense_dropout is not None and senses:  # trained on pictures alone there are none
             self.sense_vectors = SenseVectors(towers.embed, senses, groups, settings.sense_dropout)
-        self.rank_prior = None
-        if settings.rank_prior is not None and corpora:
-            self.rank_prior = RankPrior(corpora, settings.rank_prior)
         width, dropout = settings.width, settings.dropout
         if settings.sig or settings.isg:
             self.shared = nn.ModuleList(
@@ -241,11 +235,10 @@ class PairPolCLIP(PolCLIP):
             "text_precision": self.context.precision if self.context else "no",
             "senses": self.sense_vectors.senses if self.sense_vectors else [],
             "groups": self.sense_vectors.groups if self.sense_vectors else [],
-            "corpora": len(self.rank_prior.logits) if self.rank_prior else 0,
         }
 
     @classmethod
     def from_description(cls, config: dict) -> "PairPolCLIP":
         towers, settings = TowerSettings(**config["towers"]), PairModelSettings(**config["model"])
-        keys = ("text_transformer", "text_layers", "text_precision", "senses", "groups", "corpora")
+        keys = ("text_transformer", "text_layers", "text_precision", "senses", "groups")
         return cls(towers, settings, **{key: config[key] for key in keys})

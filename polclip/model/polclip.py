@@ -29,7 +29,6 @@ class PolCLIP(nn.Module, ModelHubMixin):
     settings: Any  # of the kind; both have `sig`, `isg` and `fusion`
     log_scale: nn.Parameter
     momentum: nn.Module | None
-    rank_prior: nn.Module | None  # of senses, see `RankPrior`
     embed: int  # width of the joint space
     pretrained: tuple[str, ...]  # how the names of the parameters begin that start from the towers
     several_positives = "mean"
@@ -81,8 +80,6 @@ class PolCLIP(nn.Module, ModelHubMixin):
             # Rows taken several times: on CPU index_select adds their gradients in one order, indexing in any.
             pairs = contexts.index_select(0, table.word) * senses.index_select(0, table.sense)
             logits = self.scale * pairs.sum(1)
-            if self.rank_prior is not None:
-                logits = logits + self.rank_prior(table.corpus, table.rank)
             own = candidates_loss(logits, table.word, table.gold, batch.word_count)
             return losses._replace(w2s=losses.w2s + own)
 
@@ -90,12 +87,6 @@ class PolCLIP(nn.Module, ModelHubMixin):
         """What words are compared with [n, d]: the glosses' `matched` vectors, and what was learned of each sense where
         the model does so. lineages: of each sense, see `Inventory.lineage`."""
         return glosses.matched
-
-    def prior(self, pos: str, count: int) -> Tensor:
-        """What is added to the scores of the senses of a lemma [count], first sense first: 0 unless it was learned."""
-        if self.rank_prior is None:
-            return torch.zeros(count, device=self.device)
-        return self.rank_prior.in_use(pos, count)
 
     def _embedded(self, encode: Callable, chunks: Chunks) -> Tensor:
         if not chunks.parts:

@@ -88,9 +88,7 @@ class SenseRows(NamedTuple):
     glosses: GlossVectors  # of these S, without a gradient
     word: Tensor  # [p] of each pair of a word and a candidate: which word of the step,
     sense: Tensor  # [p] which of these senses,
-    gold: Tensor  # [p] whether it is a gold; none is where a word has one candidate,
-    rank: Tensor  # [p] its place among the word's candidates, see `ranks`,
-    corpus: Tensor  # [p] and the number of the word's corpus
+    gold: Tensor  # [p] whether it is a gold; none is where a word has one candidate
 
 
 class Batch(NamedTuple):

@@ -1,8 +1,7 @@
-"""What is learned of senses beside what glosses and pictures say: vectors, and how often the first one is meant."""
+"""What words in context are compared with, beside what glosses and pictures say: what was learned of each sense."""
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,8 +10,6 @@ from polclip.model.blocks import identity, unit
 # Of a sense's own offset in use: it speaks for the senses that training has as golds, against those that it never has.
 # On the dev sets half and full weight came to the same, half a little better for the latter.
 IN_USE = 0.5
-POS = "nvar"
-RANKS = 8  # the last one is that of all senses behind it as well
 
 
 class SenseVectors(nn.Module):
@@ -56,34 +53,3 @@ def _places(names: Sequence[Sequence[str]], place: Mapping[str, int]) -> Tensor:
     """The row and the place [p, 2] of every name of the rows that has one."""
     pairs = [(row, place[name]) for row, of_row in enumerate(names) for name in of_row if name in place]
     return torch.tensor(pairs, dtype=torch.long).view(-1, 2)
-
-
-class RankPrior(nn.Module):
-    """How likely a sense is by its place among those of its lemma, before anything is read: a logit of each place.
-
-    WordNet lists first what is frequent. What this explains need not be learned as a vector of each sense, where it
-    would stand against all senses that training seldom shows. Running text has more first senses than examples and
-    glosses have, hence logits of their own for every corpus; in use those of the first corpus count `weight`.
-
-    Args:
-        corpora: number of training corpora.
-    """
-
-    def __init__(self, corpora: int, weight: float) -> None:
-        super().__init__()
-        self.weight = weight
-        self.logits = nn.Parameter(torch.zeros(corpora, len(POS) * RANKS))
-
-    def forward(self, corpus: Tensor, rank: Tensor) -> Tensor:
-        """The logits [p] of candidates by the number of their corpus and their `ranks`."""
-        # On CPU index_select adds the gradients in one order, indexing in any.
-        return self.logits.flatten().index_select(0, corpus * self.logits.shape[1] + rank)
-
-    def in_use(self, pos: str, count: int) -> Tensor:
-        """What is added to the scores of the senses of a lemma [count], first sense first."""
-        return self.weight * self.logits[0, torch.from_numpy(ranks(pos, count)).to(self.logits.device)]
-
-
-def ranks(pos: str, count: int) -> np.ndarray:
-    """Which logit of `RankPrior` each of the senses of a lemma has [count], first sense first. pos: n, v, a or r."""
-    return POS.index(pos) * RANKS + np.arange(count).clip(max=RANKS - 1)

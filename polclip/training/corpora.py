@@ -45,7 +45,6 @@ class TextualCorpus:
     gold: list[np.ndarray]  # N arrays of booleans over the candidates
     synsets: list[str]  # S synset ids
     tokens: bool  # whether words are read as token ids
-    sources: list[int]  # N, the number of the file that each instance is from
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -108,11 +107,11 @@ class TextualCorpus:
         not ranked, and an instance of which none is left stays unanswered.
         """
         paths = list(paths)
-        instances, read, sources, left_out = [], [], [], 0
+        instances, read, left_out = [], [], 0
         # Each record brings its own copy of its sentence and of its candidates' names: one of equals is kept.
         one: dict[str, str] = {}
         words: list[str] = []
-        for number, path in enumerate(paths):
+        for path in paths:
             known = read_definitions(definitions, path)
             for instance, window, span in in_windows(read_records(path, TextualInstance), context_words):
                 keys = [one.setdefault(key, key) for key in inventory.with_synset(instance.candidates)]
@@ -124,7 +123,6 @@ class TextualCorpus:
                 definition = known.get(instance.instance_id)
                 behind = _behind_definition(texts, instance, definition, alone, span) if definition else None
                 read.append(behind or (alone, span))
-                sources.append(number)
                 left_out += bool(definition) and behind is None
         if not instances:
             raise UserError(f"No textual instance in {', '.join(map(str, paths))}.")
@@ -145,8 +143,7 @@ class TextualCorpus:
         ids, spans = [item for item, _ in read], [span for _, span in read]
         if left_out:
             log.info("%d of %d sentences are too long to be read behind a definition.", left_out, len(read))
-        tokens = tokens or texts.holds_tokens
-        return cls(instances, texts, ids, spans, candidates, gold, list(place), tokens, sources)
+        return cls(instances, texts, ids, spans, candidates, gold, list(place), tokens or texts.holds_tokens)
 
 
 def _behind_definition(

@@ -43,7 +43,6 @@ from polclip.training.state import MetricsLog, SavedState
 OFFSET_BETAS = (0.0, 0.9)
 # Shares of learning_rate. What a group learns all its senses get, those too that training never has as a gold.
 OFFSET_RATES = {"sense_vectors.offsets": 1 / 2, "sense_vectors.group_offsets": 1 / 8}
-PRIOR_RATE = 10  # these logits reach one or two while weights move by hundredths
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,7 @@ def train(
     read = TextualCorpus.read(textual_train, inventory, texts, {}, context_words, tokens) if textual else None
     senses = read.gold_synsets() if read else []
     groups = sorted({name for s in read.synsets for name in inventory.lineage(s)[1:]}) if read else []
-    count = len(textual_train) if read else 0
-    polclip = starting_model(model, encoder, towers, pictures, text_weights, senses, groups, count)
+    polclip = starting_model(model, encoder, towers, pictures, text_weights, senses, groups)
     if start:
         take_over(polclip, start)
     polclip.encoders = encoders and {**encoders, "preprocess": preprocessing_of(polclip)}
@@ -220,8 +218,6 @@ class Trainer:
             if name in OFFSET_RATES:
                 peak = OFFSET_RATES[name] * settings.learning_rate
                 offsets.append({"params": [parameter], "peak": peak, "weight_decay": 0.0, "betas": OFFSET_BETAS})
-            elif name == "rank_prior.logits":
-                of_peak[PRIOR_RATE * settings.learning_rate].append(parameter)
             elif parameter.requires_grad:
                 of = (peak for start, peak in peaks.items() if name.startswith(start))
                 of_peak[next(of, settings.learning_rate)].append(parameter)

@@ -9,7 +9,6 @@ from polclip.encoders.feature_store import FeatureStore
 from polclip.inventory import Inventory
 from polclip.model.polclip import PolCLIP
 from polclip.model.representations import GlossVectors, SenseRows
-from polclip.model.senses import ranks
 from polclip.training.chunks import represent_glosses
 from polclip.training.corpora import TextualCorpus, gloss_ids
 
@@ -47,11 +46,8 @@ class SenseTable:
         candidates = [corpus.candidates[k] for k in words]
         used, sense = np.unique(np.concatenate(candidates), return_inverse=True)
         word = np.repeat(np.arange(len(words)), list(map(len, candidates)))
-        rank = np.concatenate([ranks(corpus.instances[k].pos, len(corpus.candidates[k])) for k in words])
         gold = np.concatenate([corpus.gold[k] & (len(corpus.gold[k]) > 1) for k in words])
         synset_ids = [corpus.synsets[k] for k in used]
-        source = np.array([corpus.sources[k] for k in words])[word]
-        arrays = (word, sense, gold, rank, source)
-        pairs = (torch.from_numpy(array).to(device) for array in arrays)
+        pairs = (torch.from_numpy(array).to(device) for array in (word, sense, gold))
         lineages = [self.lineages[self.place[synset_id]] for synset_id in synset_ids]
         return SenseRows(lineages, self.of(synset_ids).to(device), *pairs)

@@ -22,7 +22,6 @@ def starting_model(
     text_weights: str | Path | None = None,
     senses: Sequence[str] = (),
     groups: Sequence[str] = (),
-    corpora: int = 0,
 ) -> PolCLIP:
     """An untrained PolCLIP over pretrained towers.
 
@@ -33,7 +32,6 @@ def starting_model(
         pictures: their features; those of a CLIP must have been made with the same weights and frozen blocks.
         text_weights: package of a pair's text tower, read where it is trained.
         senses, groups: of which a pair may learn something, see `SenseVectors`.
-        corpora: number of textual training corpora, see `RankPrior`.
     """
     settings = EncoderSettings(**encoder)
     if settings.kind == "pair":
@@ -45,7 +43,7 @@ def starting_model(
         # What begins with _ tells where it was read from.
         config = pretrained and {k: v for k, v in pretrained.config.to_dict().items() if not k.startswith("_")}
         of_texts = settings.text_layers, settings.text_precision
-        polclip = PairPolCLIP(described, own, config, *of_texts, senses, groups, corpora)
+        polclip = PairPolCLIP(described, own, config, *of_texts, senses, groups)
         if pretrained:
             polclip.context.transformer.load_state_dict(
                 {name: t for name, t in pretrained.state_dict().items() if not name.startswith("pooler.")}
