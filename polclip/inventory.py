@@ -7,7 +7,7 @@ wants a folder on its own search path with the exception lists, which some archi
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -54,9 +54,6 @@ def build_inventory(
 
     lexnames = dict(read("lexnames", _lexname))
     synsets = [s for pos in POS_NAMES.values() for s in read(f"data.{pos}", lambda line: _synset(line, lexnames))]
-    # Pointers call a satellite an adjective like any other.
-    satellites = {f"{s.synset_id[:-1]}a": s.synset_id for s in synsets if s.synset_id[-1] == "s"}
-    synsets = [replace(s, related=[satellites.get(found, found) for found in s.related]) for s in synsets]
     senses = read("index.sense", _sense)
     senses.sort(key=lambda sense: (sense.lemma, sense.pos, sense.sense_number))
     if (len(synsets), len(senses)) != counts:
@@ -139,21 +136,14 @@ def _synset(line: str, lexnames: dict[str, str]) -> Synset | None:
     fields, _, gloss = line.partition("|")
     offset, lexfile, ss_type, width, *rest = fields.split()
     words, pointers = rest[: 2 * int(width, 16) : 2], rest[2 * int(width, 16) :]
-    hypernyms, related = [], []
-    for at in range(1, 1 + 4 * int(pointers[0]), 4):
-        kind = hypernyms if pointers[at] in ("@", "@i") else related
-        kind.append(f"{pointers[at + 1]}-{pointers[at + 2]}")
+    hypernyms = [
+        f"{pointers[at + 1]}-{pointers[at + 2]}"
+        for at in range(1, 1 + 4 * int(pointers[0]), 4)
+        if pointers[at] in ("@", "@i")
+    ]
     definition, examples = split_gloss(gloss)
     lemmas = [_SYNTACTIC_MARKER.sub("", word) for word in words]
-    return Synset(
-        f"{offset}-{ss_type}",
-        lexnames[lexfile],
-        definition,
-        examples,
-        lemmas,
-        hypernyms,
-        list(dict.fromkeys(related)),
-    )
+    return Synset(f"{offset}-{ss_type}", lexnames[lexfile], definition, examples, lemmas, hypernyms)
 
 
 def split_gloss(gloss: str) -> tuple[str, list[str]]:

@@ -40,7 +40,6 @@ class Synset:
     examples: list[str]
     lemmas: list[str]  # as written in WordNet, words joined by "_"
     hypernyms: list[str]  # synset ids, instance hypernyms included
-    related: list[str] = field(default_factory=list)  # synset ids that WordNet's other pointers lead to
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ SCHEMAS: dict[type, pa.Schema] = {
     ),
     Synset: pa.schema(
         [(name, pa.string()) for name in ("synset_id", "lexname", "gloss")]
-        + [(name, _strings) for name in ("examples", "lemmas", "hypernyms", "related")]
+        + [(name, _strings) for name in ("examples", "lemmas", "hypernyms")]
     ),
     TextualInstance: pa.schema(
         [

@@ -71,8 +71,6 @@ CORPUS_DATASETS = {
     "image_vwsd_kb": ["image_vwsdkb_metadata", "image_vwsdkb_images"],
     "babelpic": ["babelpic"],
 }
-# Corpora made of the inventory alone.
-FROM_WORDNET = ["wordnet_examples", "wordnet_glosses"]
 # Corpora whose senses come with pictures.
 IMAGE_SENSES = ["image_semcor", "image_vwsd_kb"]
 VWSD_LANGUAGES = ["en", "it", "fa"]
@@ -178,7 +176,7 @@ def used(*names):
 
 # Folders of one's own, by name; no two corpora write the same files.
 OWN = config["corpora"]["own"]
-if taken := sorted(set(OWN) & {*CORPUS_DATASETS, *STYLES, *FROM_WORDNET, "pictures"}):
+if taken := sorted(set(OWN) & {*CORPUS_DATASETS, *STYLES, "wordnet_examples", "pictures"}):
     raise WorkflowError(
         f"corpora.own: {', '.join(taken)} is the name of another corpus; choose another name."
     )
@@ -303,7 +301,7 @@ def definitions_of(*sides):
 # The experiment that the others are compared with.
 MAIN = "main" if "main" in EXPERIMENTS else next(iter(TRAINED or EXPERIMENTS))
 # Corpora that say how much of them was left out.
-COUNTED_CORPORA = used(*CORPUS_DATASETS, *FROM_WORDNET)
+COUNTED_CORPORA = used(*CORPUS_DATASETS, "wordnet_examples")
 
 TEXTUAL_BENCHMARKS = list(map(settings.benchmark_of, entries("textual", "test")))
 VISUAL_BENCHMARKS = list(map(settings.benchmark_of, entries("visual", "test")))

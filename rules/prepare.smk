@@ -50,29 +50,6 @@ rule wordnet_examples:
         "../workflow_scripts/wordnet_examples.py"
 
 
-rule wordnet_glosses:
-    input:
-        **INVENTORY,
-    output:
-        train=result("corpora/wordnet_glosses/train.parquet"),
-        counts=result("corpora/wordnet_glosses/counts.json"),
-    log:
-        result("logs/wordnet_glosses/wordnet_glosses.log"),
-    benchmark:
-        result("benchmarks/wordnet_glosses/wordnet_glosses.tsv")
-    conda:
-        "../environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        settings=config["corpora"]["wordnet_glosses"],
-        code=code_of("wordnet_glosses"),
-    script:
-        "../workflow_scripts/wordnet_glosses.py"
-
-
 rule semcor:
     input:
         **INVENTORY,

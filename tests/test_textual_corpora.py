@@ -9,13 +9,12 @@ from xml.etree import ElementTree
 import pytest
 from tiny_wordnet import tiny_inventory
 
-from polclip.corpora import semcor_tags, unified_wsd, wordnet_examples, wordnet_glosses
+from polclip.corpora import semcor_tags, unified_wsd, wordnet_examples
 from polclip.corpora.key_files import read_keys
 from polclip.corpora.wordnet_examples import ExampleSettings
 from polclip.corpora.words import base_forms, find_lemma, tokenise
 from polclip.errors import UserError
-from polclip.inventory import Inventory
-from polclip.records import Sense, Synset, TextualInstance, read_records
+from polclip.records import TextualInstance, read_records
 from polclip.selection import fraction
 
 ARCHIVES = Path(__file__).parents[2] / "shared" / "data" / "archives"
@@ -136,111 +135,6 @@ def test_settings_that_leave_nothing_are_refused(inventory, tmp_path):
     with pytest.raises(UserError, match="0 to test on"):
         _examples(inventory, tmp_path, dev_fraction=0.0, test_fraction=0.0)
     assert not (tmp_path / "train.parquet").exists()
-
-
-# --- WordNet's glosses
-
-
-def test_a_word_of_a_gloss_means_what_its_synset_points_to(inventory, tmp_path):
-    counts = wordnet_glosses.build(inventory, tmp_path / "train.parquet")
-    mighty, bat = read_records(tmp_path / "train.parquet", TextualInstance)
-    assert (mighty.instance_id, mighty.text) == ("00000106-n.4", "Mighty Mouse : a mouse in a cape")
-    assert mighty.target_span == (17, 22)  # of the gloss, not of the lemma in front
-    assert (mighty.lemma, mighty.pos, mighty.gold) == ("mouse", "n", ["mouse%1:05:00::"])
-    assert mighty.candidates == ["mouse%1:05:00::", "mouse%1:06:01::"]
-    # A pointer of another kind: the verb comes of the noun.
-    assert (bat.text, bat.pos, bat.gold) == ("bat : hit with a bat", "n", ["bat%1:06:00::"])
-    # The animal has one sense; the mouse that WordNet does not point to is not taken.
-    assert counts == {"glosses": 14, "monosemous": 2, "instances": 2, "left_out": 0, "train": 2}
-
-
-def _inventory(*synsets: tuple[str, str, str, str, str]) -> Inventory:
-    """Of synsets as (id, lemmas, gloss, hypernyms, related), several of them separated by blanks."""
-    senses, rows = [], []
-    numbers = Counter()
-    for synset_id, lemmas, gloss, hypernyms, related in synsets:
-        pos = synset_id[-1]
-        for lemma in lemmas.split():
-            numbers[lemma, pos] += 1
-            key = f"{lemma}%{synset_id}"
-            senses.append(Sense(key, lemma, pos, pos, numbers[lemma, pos], 0, synset_id))
-        rows.append(Synset(synset_id, "x", gloss, [], lemmas.split(), hypernyms.split(), related.split()))
-    return Inventory(
-        {name: [getattr(sense, name) for sense in senses] for name in Sense.__annotations__},
-        {name: [getattr(row, name) for row in rows] for name in Synset.__annotations__},
-    )
-
-
-def test_what_is_near_goes_first_and_what_is_as_near_means_the_same_word_too():
-    inventory = _inventory(
-        ("1-n", "run", "a race ran for money", "2-n", "3-v 4-v"),
-        ("2-n", "race", "a contest", "5-n", ""),
-        ("3-v", "run", "move fast", "", ""),
-        ("4-v", "run", "stand as a candidate", "", ""),
-        ("5-n", "race money", "an event", "", ""),
-        ("6-n", "money", "coins", "", ""),
-        ("7-v", "run", "flow", "", ""),
-    )
-    found = {i.instance_id: i for i in wordnet_glosses.instances(inventory, Counter())}
-    # Two verbs that the noun points to; the race is the hypernym's and not what is above it; the third race is none.
-    assert {key: (i.lemma, i.pos, i.gold) for key, i in found.items()} == {
-        "1-n.3": ("race", "n", ["race%2-n"]),
-        "1-n.4": ("run", "v", ["run%3-v", "run%4-v"]),
-    }
-    # What is above the hypernym counts where nothing nearer stands there.
-    inventory.synset_columns["gloss"][0] = "money"
-    assert [i.gold for i in wordnet_glosses.instances(inventory, Counter())] == [["money%5-n"]]
-
-
-def test_short_nouns_are_not_sought_and_long_lemmas_go_first():
-    inventory = _inventory(
-        ("1-n", "foot", "a part of a yard and an inch in cubic inch", "", "2-n 3-n"),
-        ("2-n", "in inch cubic_inch", "a length", "", ""),
-        ("3-n", "yard", "three feet", "", ""),
-        ("4-n", "in inch cubic_inch yard", "something else", "", ""),
-    )
-    inches, yard = wordnet_glosses.instances(inventory, Counter())
-    assert {inches.lemma, yard.lemma} == {"cubic_inch", "yard"}
-    inventory.synset_columns["lemmas"][1] = ["in"]
-    assert [i.lemma for i in wordnet_glosses.instances(inventory, Counter())] == ["yard"]
-
-
-def test_a_noun_that_a_verb_could_be_is_taken_where_it_stands_as_one():
-    inventory = _inventory(
-        ("1-v", "wind", "give a swing, or swing, to", "2-v", "3-n"),
-        ("2-v", "swing", "move in a curve", "", ""),
-        ("3-n", "swing", "a curve", "", ""),
-        ("4-n", "winder", "one that swings", "", "2-v 3-n"),
-        ("5-v", "swing", "do it with an upswing", "", ""),
-        ("6-n", "swing", "a jazz", "", ""),
-        ("7-n", "winding", "a swung swing", "", "2-v 3-n"),
-    )
-    found = {i.instance_id: (i.tokens[i.target_start], i.gold) for i in wordnet_glosses.instances(inventory, Counter())}
-    assert found == {
-        "1-v.4": ("swing", ["swing%3-n"]),  # behind "a"
-        "4-n.4": ("swings", ["swing%2-v"]),  # behind "that"
-        "7-n.3": ("swung", ["swing%2-v"]),
-        "7-n.4": ("swing", ["swing%3-n"]),
-    }
-
-
-def test_of_a_sense_as_many_glosses_are_drawn_as_are_asked_for(tmp_path):
-    kinds = [(f"{number}-n", f"kind{number}", f"a genus of {number}", "9-n", "") for number in range(6)]
-    inventory = _inventory(*kinds, ("9-n", "genus", "a taxon", "", ""), ("8-n", "genus", "a kind", "", ""))
-
-    def drawn(limit, seed=0):
-        counts = wordnet_glosses.build(inventory, tmp_path / "train.parquet", limit, seed)
-        return counts, {i.instance_id for i in read_records(tmp_path / "train.parquet", TextualInstance)}
-
-    counts, four = drawn(4)
-    assert (counts["instances"], counts["left_out"], counts["train"]) == (6, 2, 4) and len(four) == 4
-    assert drawn(3)[1] < four < drawn(None)[1]  # who has more asked for has the same and others
-    assert len({frozenset(drawn(3, seed)[1]) for seed in range(5)}) > 1
-
-
-def test_an_inventory_without_pointers_is_refused(tmp_path):
-    with pytest.raises(UserError, match="No gloss"):
-        wordnet_glosses.build(_inventory(("1-n", "a_word", "nothing", "", "")), tmp_path / "train.parquet")
 
 
 # --- the unified XML

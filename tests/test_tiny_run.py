@@ -262,18 +262,13 @@ def test_a_text_tower_is_trained_on_words_in_windows_and_its_folder_scores_both_
         "tower": {"model": own, "training": {**table, "start_from": "still"}},
     }
     write_yaml(
-        project / "tower.yaml",
-        {
-            "encoder": {"context_words": 20, "text_precision": "bf16"},
-            "corpora": {"textual": {"train": ["wordnet_examples/train", "wordnet_glosses/train"]}},
-            "experiments": experiments,
-        },
+        project / "tower.yaml", {"encoder": {"context_words": 20, "text_precision": "bf16"}, "experiments": experiments}
     )
     target = "results/tiny/scores/tower/seed-1/hard.json"
     said = succeed(snakemake(project, target, presets=("tiny.yaml", "tower.yaml")))
     # The windows are other texts; the pictures stay as they are.
     made = rules_of(said)
-    assert set(made) == {"wordnet_glosses", "collect_texts", "embed_texts", "align_towers", "train", "predict", "score"}
+    assert set(made) == {"collect_texts", "embed_texts", "align_towers", "train", "predict", "score"}
     assert made.count("train") == 2
     model = read_json(project / "results/tiny/models/tower/seed-1/config.json")
     assert model["text_transformer"]["hidden_size"] == 16 and model["model"]["trainable_text_blocks"] == 1
