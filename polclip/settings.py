@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
+from polclip.definitions.asking_settings import wrong_asking
 from polclip.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -21,6 +22,13 @@ DEFAULTS = PROJECT / "config.yaml"
 TEXTUAL_BASELINES = frozenset({"first_sense", "lesk"})
 # Those that read no gloss.
 WITHOUT_GLOSSES = frozenset({"first_sense", "random"})
+# Keys of earlier versions, and how to write them now.
+OLD_KEYS = {
+    "definitions.temperature": "definitions: {parameters: {temperature: VALUE}}, which OpenAI's models take only with "
+    "reasoning_effort: none",
+    "definitions.max_tokens": "definitions: {parameters: {max_completion_tokens: VALUE}}, or {max_tokens: VALUE, "
+    "max_completion_tokens: null} for a server that knows that name only",
+}
 
 
 def check(config: Mapping, datasets: Collection[str] = (), schema: str | Path = SCHEMA) -> dict:
@@ -120,6 +128,7 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
         if not Path(folder).is_dir():
             yield f"corpora.own.{name}: the folder {folder!r} is not there."
     definitions = config["definitions"]
+    yield from wrong_asking(definitions)
     if definitions["source"] != "none" and "visual" in definitions["of"] and "photo" not in definitions["query_forms"]:
         yield (
             "definitions.query_forms: only photo carries the definition of a visual query; "
@@ -230,9 +239,12 @@ def _sentences(error: ValidationError) -> Iterator[str]:
     if error.validator == "additionalProperties" and "properties" in schema:
         known = list(schema["properties"])
         for name in value:
-            if name not in known:
+            full_name = ".".join([*keys, str(name)])
+            if full_name in OLD_KEYS:
+                yield f"{full_name}: replaced. Write {OLD_KEYS[full_name].replace('VALUE', json.dumps(value[name]))}."
+            elif name not in known:
                 yield (
-                    f"{'.'.join([*keys, str(name)])}: unknown key (its value is {value[name]!r})"
+                    f"{full_name}: unknown key (its value is {value[name]!r})"
                     f"{_close(str(name), known)}; allowed{f' in {place}' if place else ''}: {', '.join(known)}."
                 )
     elif error.validator == "required":

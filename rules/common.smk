@@ -157,7 +157,7 @@ def task_of(wildcards):
 
 
 # What an answer depends on, beside its question.
-ASKED_KEYS = ("model", "base_url", "system", "prompt", "temperature", "max_tokens")
+ASKED_KEYS = ("model", "base_url", "system", "prompt", "parameters")
 
 
 def definition_costs():

@@ -43,7 +43,7 @@ rule plan_definitions:
         asked=pick("definitions", *ASKED_KEYS),
         prices=config["definitions"]["prices"],
         finetuning=config["definitions"]["finetuning"]["corpus"],
-        code=code_of("plan_definitions"),
+        code=code_of("plan_definitions", files=["definitions/openai_models.tsv"]),
     script:
         "../workflow_scripts/plan_definitions.py"
 
@@ -70,7 +70,7 @@ rule definitions_plan:
         mem_mb=growing(500),
         runtime=growing(5),
     params:
-        code=code_of("definitions_plan"),
+        code=code_of("definitions_plan", files=["definitions/openai_models.tsv"]),
     script:
         "../workflow_scripts/definitions_plan.py"
 

@@ -31,8 +31,7 @@ SETTINGS = {
     "base_url": "",
     "system": "You define words.",
     "prompt": 'Define "{word}" in "{phrase}".',
-    "temperature": 0,
-    "max_tokens": 60,
+    "parameters": {"temperature": 0, "max_tokens": 60, "reasoning_effort": None},
     "language": "en",
     "requests_per_minute": 60_000,
     "at_once": 4,
@@ -195,7 +194,8 @@ def test_a_rerun_pays_nothing_and_needs_no_key(tmp_path, chat, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     assert _write(tmp_path, queries, base_url=chat.url) == (lines, cost)
     assert len(chat.requests) == len(PHRASES)
-    _write(tmp_path, queries[:1], base_url=chat.url, temperature=1)  # another parameter, another question
+    other = {"temperature": 1, "max_tokens": 60}  # another parameter, another question
+    _write(tmp_path, queries[:1], base_url=chat.url, parameters=other)
     assert len(chat.requests) == len(PHRASES) + 1
 
 
@@ -304,7 +304,7 @@ def test_with_money_for_100_answers_at_most_100_are_asked_for(tmp_path, chat):
 def test_prices(chat, tmp_path):
     prices = SETTINGS["prices"]
     assert price_of("ft:gpt-3.5-turbo-1106:someone::id", prices) == Price(3, 6)
-    with pytest.raises(UserError, match=r"has no price of 'gpt-unheard-of'.*Known: gpt-3.5-turbo-1106, ft:"):
+    with pytest.raises(UserError, match=r"price of 'gpt-unheard-of' is not known.*Known: gpt-3.5-turbo-1106, ft:"):
         price_of("gpt-unheard-of", prices)
     _, cost = _write(tmp_path, PHRASES[:1], base_url=chat.url, model="own-model", max_usd=0)
     assert (cost["usd"], cost["requests"], cost["tokens_in"], cost["tokens_out"]) == (0, 1, 50, 10)

@@ -64,7 +64,7 @@ def test_a_plan_counts_each_question_once_and_prices_it_by_every_model(tmp_path,
 def test_a_model_to_be_fine_tuned_is_planned_at_its_price(tmp_path):
     lines, planned = plan(tmp_path, [visual(0, "bat", "bat club")], finetuning={"corpus": "training"})
     assert lines[0]["request"]["model"] == planned["model"] == "ft:gpt-3.5-turbo-1106"
-    with pytest.raises(UserError, match="has no price of 'unheard-of'"):
+    with pytest.raises(UserError, match="the price of 'unheard-of' is not known"):
         plan(tmp_path, [visual(0, "bat", "bat club")], model="unheard-of")
     _, own = plan(tmp_path, [visual(0, "bat", "bat club")], model="unheard-of", base_url="http://localhost:1/v1")
     assert own["usd"]["unheard-of"] == {"about": 0, "most": 0, "batch": 0}
@@ -77,13 +77,16 @@ def test_the_plans_of_all_corpora_make_a_table_and_a_sentence(tmp_path):
         [tmp_path / "vwsd.plan.json", tmp_path / "trial.plan.json"], tmp_path / "t.tsv", tmp_path / "t.txt"
     )
     table = pd.read_csv(tmp_path / "t.tsv", sep="\t")
-    assert list(table["corpus"]) == ["vwsd"] * 2 + ["trial"] * 2 and list(table["asked"]) == [True, False] * 2
+    models = table[table["corpus"] == "trial"]["model"]
+    assert list(table["model"]) == [*models] * 2 and {"ft:gpt-3.5-turbo-1106", "gpt-6-luna"} < set(models)
+    assert list(table[table["asked"]]["corpus"]) == ["vwsd", "trial"]
     asked = table[table["asked"]]
     about, most = asked["usd"].sum(), asked["usd_most"].sum()
     assert about == pytest.approx((1500 * 20 * 1 + 1500 * 16 * 2) / 1e6) and 0 < about < most
     assert text.startswith(
         f"1,500 questions for gpt-3.5-turbo-1106, about 30,000 tokens in and 24,000 out: about {about:.2f} USD, "
-        f"{about / 2:.2f} by batch, {most:.2f} at most.\n"
+        f"{about / 2:.2f} by batch, {most:.2f} at most, reasoning included. Price: 1 USD for a "
+        "million tokens in, 2 out. "
     )
     assert (tmp_path / "t.txt").read_text(encoding="utf-8") == text + "\n" and "ft:gpt-3.5-turbo-1106 " in text
     assert write_plan_table([], tmp_path / "none.tsv", tmp_path / "none.txt") == "no definitions are asked for."

@@ -90,6 +90,43 @@ def test_a_number_that_yaml_reads_as_text_is_told_from_a_text(paper):
     assert "training.learning_rate: '1e-3'" in message and "write 0.001" in message
 
 
+@pytest.mark.parametrize(
+    ("definitions", "said"),
+    [
+        (
+            {"temperature": 0.5},
+            "definitions.temperature: replaced. Write definitions: {parameters: {temperature: 0.5}}",
+        ),
+        (
+            {"max_tokens": 80},
+            "definitions.max_tokens: replaced. Write definitions: {parameters: {max_completion_tokens: 80",
+        ),
+        ({"parameters": {"n": 3}}, "definitions.parameters.n: not allowed"),
+        ({"parameters": {"stream": False}}, "definitions.parameters.stream: not allowed"),
+        ({"parameters": {"model": "x"}}, "definitions.parameters.model: not allowed"),
+        ({"parameters": {"max_completion_tokens": True}}, "a whole number, at least 1, or null"),
+        ({"parameters": {"max_tokens": 0}}, "definitions.parameters.max_tokens: 0 is not allowed"),
+        ({"parameters": {"top_p": float("nan")}}, "definitions.parameters.top_p: nan cannot be sent"),
+        ({"parameters": {"service_tier": "priority"}}, "'priority' has other prices"),
+        ({"parameters": {True: 1}}, "True is not a name"),
+        ({"parameters": None}, "definitions.parameters: None is not allowed"),
+        ({"base_url": "localhost:8000/v1"}, "is not an address; allowed: one that begins with http://"),
+        ({"base_url": "http://"}, "is not an address"),
+        ({"base_url": "http://localhost/v1/chat/completions/"}, "ends in the name of an endpoint"),
+        ({"model": " "}, "definitions.model: empty"),
+        ({"finetuning": {"corpus": "training"}}, "OpenAI does not fine-tune 'gpt-6-luna'. Allowed: "),
+    ],
+)
+def test_what_a_language_model_cannot_be_asked_with_is_refused(paper, definitions, said):
+    assert said in complaint(laid_over(paper, {"definitions": definitions}))
+
+
+def test_parameters_of_any_server_are_taken_as_they_are(paper):
+    parameters = {"max_tokens": 60, "max_completion_tokens": None, "chat_template_kwargs": {"enable_thinking": False}}
+    checked = settings.check(laid_over(paper, {"definitions": {"parameters": parameters, "base_url": "http://h:1/v1"}}))
+    assert checked["definitions"]["parameters"] == {"reasoning_effort": "none"} | parameters
+
+
 def test_contradictions_are_refused(paper):
     style = {"dataset": "noto", "family": "noto", "vocabulary": "emoji"}
     overlay = {

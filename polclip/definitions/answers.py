@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from polclip.definitions.cache import AnswerCache
 from polclip.definitions.client import ask, connect
-from polclip.definitions.cost import BATCH_SHARE, Budget, price_of
+from polclip.definitions.cost import BATCH_SHARE, Budget, bounded_price
 from polclip.definitions.open_batches import OpenBatches
 from polclip.errors import UserError
 
@@ -49,7 +49,7 @@ def not_kept(requests: Mapping[str, Mapping], cache: AnswerCache) -> dict[str, M
 
 def budget_of(cache: AnswerCache, settings: Mapping, run: str) -> Budget:
     """What the run may still pay, with the most that its open batches can cost set aside."""
-    price = price_of(settings["model"], settings["prices"], settings["base_url"])
+    price = bounded_price(settings["model"], settings)
     share = BATCH_SHARE if settings["batch"] else 1.0
     budget = Budget(price, settings["max_usd"], *cache.paid_by(run), share=share)
     budget.set_aside(OpenBatches(cache, settings["base_url"]).most(run))

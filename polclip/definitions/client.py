@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from polclip.definitions.cost import most_tokens_in
+from polclip.definitions.cost import limit_of, most_tokens_in
 from polclip.errors import UserError
 
 # The library waits 0.5, 1, 2, 4, 8, 8 ... seconds with jitter, or what Retry-After says: after 408, 409, 429, 5xx,
@@ -156,7 +156,7 @@ def answer_in(completion: Mapping, request: Mapping) -> dict:
         "refusal": message.get("refusal"),
         "finish_reason": choice.get("finish_reason"),
         "tokens_in": usage.get("prompt_tokens", most_tokens_in(request)),
-        "tokens_out": usage.get("completion_tokens", request["max_tokens"]),
+        "tokens_out": usage.get("completion_tokens", limit_of(request) or 0),
         "served_by": completion.get("model"),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": None,

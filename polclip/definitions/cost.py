@@ -1,8 +1,8 @@
 """What requests and answers cost, and the sum that is not to be passed."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from polclip.definitions.known_models import Price, is_openai, known_model, known_models, listed_name
 from polclip.errors import UserError
 
 # Of the price, where answers may take a day (the Batch API).
@@ -13,31 +13,55 @@ _TOKENS_AROUND_MESSAGE, _MOST_AROUND_MESSAGE = 4, 16
 _BYTES_PER_TOKEN = 4
 # A gloss of WordNet has 12 words on average.
 GLOSS_TOKENS = 16
-
-
-class Price(NamedTuple):
-    """USD for a million tokens: asked, answered, and trained on once."""
-
-    tokens_in: float = 0.0
-    tokens_out: float = 0.0
-    training: float | None = None
+# The parameters that limit an answer. OpenAI takes the first for all models and refuses the second for models that
+# reason; some servers know the second alone. Reasoning tokens count towards the limit.
+LIMITS = ("max_completion_tokens", "max_tokens")
 
 
 def price_of(model: str, prices: Mapping[str, Mapping], base_url: str = "") -> Price:
-    """The price of a model; a fine-tuned one (ft:BASE:...) costs what is listed for ft:BASE.
+    """The price of a model: from `prices`, else from the table of OpenAI's models.
 
-    prices: the config's `definitions.prices`. A model that is not listed costs nothing on a server of one's own:
-    its tokens are counted alone. On OpenAI's it is a UserError, since max_usd could not be kept.
+    A fine-tuned model (ft:BASE:...) costs what is listed for ft:BASE. A model without a known price costs nothing on a
+    server of one's own, where only its tokens are counted. At OpenAI it is a UserError, since max_usd could not hold.
+
+    prices: the config's `definitions.prices`.
     """
-    listed = ":".join(model.split(":")[:2]) if model.startswith("ft:") else model
+    listed = listed_name(model)
     if listed in prices:
         return Price(**prices[listed])
-    if base_url:
+    if not is_openai(base_url):
         return Price()
+    known = known_model(model)
+    if known and known.price:
+        return known.price
+    priced = [name for name, other in known_models().items() if other.price and not other.shutdown]
     raise UserError(
-        f"definitions.model: definitions.prices has no price of {listed!r}, so definitions.max_usd could not be kept. "
-        f"Known: {', '.join(prices)}; write the price of another model beside them."
+        f"definitions.model: the price of {listed!r} is not known, so definitions.max_usd could not be kept. Known: "
+        f"{', '.join([*prices, *priced])}. Look the price up (https://developers.openai.com/api/docs/pricing), and "
+        f"write USD for a million tokens: definitions: {{prices: {{{listed}: {{tokens_in: ..., tokens_out: ...}}}}}}"
     )
+
+
+def limit_of(parameters: Mapping) -> int | None:
+    """The most tokens that an answer may have, reasoning included; None if nothing limits it.
+
+    parameters: a request, or the config's `definitions.parameters`.
+    """
+    return max((parameters[name] for name in LIMITS if parameters.get(name) is not None), default=None)
+
+
+def bounded_price(model: str, settings: Mapping) -> Price:
+    """The price of a model, as `price_of`; UserError too if it has one and nothing limits its answers.
+
+    settings: the config's block `definitions`.
+    """
+    price = price_of(model, settings["prices"], settings["base_url"])
+    if price.tokens_out and limit_of(settings["parameters"]) is None:
+        raise UserError(
+            "definitions.parameters: nothing limits the length of an answer, so definitions.max_usd could not be kept. "
+            "Write parameters: {max_completion_tokens: 60}, or {max_tokens: 60} for a server that knows that name only."
+        )
+    return price
 
 
 def tokens_in(request: Mapping) -> int:
@@ -77,7 +101,7 @@ class Budget:
 
     def most(self, request: Mapping) -> float:
         """The most that a request can cost (USD)."""
-        return self.usd(most_tokens_in(request), request["max_tokens"])
+        return self.usd(most_tokens_in(request), limit_of(request) or 0)
 
     def fits(self, request: Mapping) -> bool:
         return self.spent + self._reserved + self.most(request) <= self.max_usd

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from polclip.definitions.cost import limit_of
 from polclip.definitions.languages import in_language
 from polclip.errors import UserError
 from polclip.records import TextualInstance, VisualInstance
@@ -44,25 +45,25 @@ def messages_of(instance: TextualInstance | VisualInstance, settings: Mapping) -
 
 
 def request_of(instance: TextualInstance | VisualInstance, settings: Mapping) -> dict:
-    """The body of one chat request (model, messages, temperature, max_tokens), a function of word and phrase alone."""
-    return {
-        "model": settings["model"],
-        "messages": messages_of(instance, settings),
-        "temperature": settings["temperature"],
-        "max_tokens": settings["max_tokens"],
-    }
+    """The body of one chat request: model, messages, and `definitions.parameters` without those that are null.
+
+    It is a function of word, phrase and settings alone.
+    """
+    parameters = {name: value for name, value in settings["parameters"].items() if value is not None}
+    return {"model": settings["model"], "messages": messages_of(instance, settings), **parameters}
 
 
 def definition_in(answer: Mapping, settings: Mapping) -> tuple[str | None, str | None]:
     """(definition, flag) of an answer as `client.answer_in` gives it: one of the two is None.
 
-    Flags: refused (by the server's filter, or in words), overlong (cut off at max_tokens, or more words than that:
-    a server may not keep to it), empty, wrong_language.
+    Flags: refused (by the server's filter, or in words), overlong (cut off at the limit of `definitions.parameters`, or
+    more words than that: a server may not keep to it), empty, wrong_language.
     """
+    limit = limit_of(settings["parameters"])
     text = " ".join((answer["text"] or "").split())
     if answer["refusal"] or answer["finish_reason"] == "content_filter" or _REFUSAL.match(text):
         return None, "refused"
-    if answer["finish_reason"] == "length" or text.count(" ") >= settings["max_tokens"]:
+    if answer["finish_reason"] == "length" or (limit and text.count(" ") >= limit):
         return None, "overlong"
     if not text:
         return None, "empty"
