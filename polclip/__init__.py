@@ -4,6 +4,7 @@ import importlib
 import os
 
 __all__ = ["Disambiguator"]
+__version__ = "0.1.0"
 
 # On CPUs torch and oneDNN keep what they prepared for the last 1,024 shapes of a product each: half a gigabyte where
 # texts of all lengths come by. Read when the first product is computed; set by the user, it stays.

@@ -5,6 +5,7 @@ each sense, `senses.npy` (what words are compared with), all [synsets, d] in 32 
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,19 +13,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from polclip.corpora.texts import gloss_text, text_id
+from polclip.downloads.disk import check_space
 from polclip.encoders.in_memory import store_texts
 from polclip.encoders.interface import TextEncoder
 from polclip.errors import UserError
-from polclip.files import complete_or_absent, read_json, sha256, write_json, write_text
+from polclip.files import read_json, sha256, write_json, write_text
 from polclip.inventory import Inventory
 from polclip.model.polclip import PolCLIP
 from polclip.model.representations import Represented
 from polclip.training.chunks import represent_glosses
 
 AT_ONCE = 512
+SAVE_EVERY = 20  # batches: half a minute on two cores
+PROGRESS = "progress.json"
 
 
 def model_digest(folder: str | Path) -> str:
@@ -56,34 +61,72 @@ def build_index(
 ) -> int:
     """Write the index of a model, complete or absent; return the number of its glosses.
 
+    An interrupted build resumes: finished rows are kept in `{folder}.partial` until the index is complete.
+
     Args:
         digest: `model_digest` of the model's folder.
-        show: what tells of the progress, around the steps.
+        show: wraps the steps and shows the progress.
+
+    Raises UserError: another process builds the same index, or the disk is too small.
     """
-    ids = inventory.synset_ids()
-    lengths = [len(gloss_text(inventory.synset(synset_id))) for synset_id in ids]
-    order = np.argsort(lengths, kind="stable")  # little padding is computed
-    names = ("plain", "matched") + (("senses",) if learned_senses(model) else ())
-    with complete_or_absent(folder) as temporary:
-        temporary.mkdir()
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"Another process is building {folder}. Wait until it has finished, or stop it.") from error
+    with lock:
+        ids = inventory.synset_ids()
+        lengths = [len(gloss_text(inventory.synset(synset_id))) for synset_id in ids]
+        order = np.argsort(lengths, kind="stable")  # glosses of like length share a batch: little padding
+        description = {"model": digest, "glosses": len(ids), "embed": model.embed}
+        partial = folder.with_name(f"{folder.name}.partial")
+        rows_done = _rows_done(partial, description)
+        names = ("plain", "matched") + (("senses",) if learned_senses(model) else ())
+        if not rows_done:  # a full disk would end a memory-mapped write with a bus error
+            check_space(folder, len(names) * len(ids) * model.embed * np.float32().itemsize, f"The index {folder}")
         arrays = {
-            name: np.lib.format.open_memmap(temporary / f"{name}.npy", "w+", np.float32, (len(ids), model.embed))
+            name: np.lib.format.open_memmap(
+                partial / f"{name}.npy", "r+" if rows_done else "w+", np.float32, (len(ids), model.embed)
+            )
             for name in names
         }
-        for start in show(range(0, len(ids), AT_ONCE), -(-len(ids) // AT_ONCE)):
+        starts = range(rows_done, len(ids), AT_ONCE)
+        for step, start in enumerate(show(starts, len(starts)), start=1):
             rows = order[start : start + AT_ONCE]
-            some = [ids[row] for row in rows]
-            gloss = encode_glosses(model, encoder, inventory, some)
+            batch = [ids[row] for row in rows]
+            gloss = encode_glosses(model, encoder, inventory, batch)
             arrays["plain"][rows] = gloss.plain.float().cpu().numpy()
             arrays["matched"][rows] = gloss.matched.float().cpu().numpy()
             if "senses" in arrays:
-                lineages = [inventory.lineage(synset_id) for synset_id in some]
+                lineages = [inventory.lineage(synset_id) for synset_id in batch]
                 arrays["senses"][rows] = model.senses(gloss.vectors, lineages).float().cpu().numpy()
-        for array in arrays.values():
-            array.flush()
-        write_text(temporary / "synset_ids.txt", "".join(f"{synset_id}\n" for synset_id in ids))
-        write_json(temporary / "index.json", {"model": digest, "glosses": len(ids), "embed": model.embed})
+            if step % SAVE_EVERY == 0 or start + AT_ONCE >= len(ids):
+                for array in arrays.values():
+                    array.flush()
+                write_json(partial / PROGRESS, description | {"rows_done": start + len(rows)})
+        write_text(partial / "synset_ids.txt", "".join(f"{synset_id}\n" for synset_id in ids))
+        write_json(partial / "index.json", description)
+        (partial / PROGRESS).unlink()
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        partial.rename(folder)
     return len(ids)
+
+
+def _rows_done(partial: Path, description: dict) -> int:
+    """How many rows an interrupted build of this very index has finished; the folder is emptied where that is none."""
+    try:
+        progress = read_json(partial / PROGRESS)
+        rows_done = progress.pop("rows_done")
+        if progress == description:
+            return rows_done
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    return 0
 
 
 def learned_senses(model: PolCLIP) -> bool:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from models_in_use import make_archives, write_model
 
 from polclip import Disambiguator
@@ -72,18 +73,46 @@ def test_a_broken_index_is_named_where_it_is_asked_for_and_else_passed_over(mode
         opened(model, archives, index=tmp_path / "nowhere")
 
 
-def test_an_index_that_was_cut_short_is_absent(model, archives, monkeypatch):
-    used = opened(model, archives)
+def test_an_index_that_was_cut_short_is_absent_and_resumes(model, archives, tmp_path, monkeypatch):
+    whole = opened(model, archives)
+    expected = GlossIndex.read(whole.build_index(tmp_path / "whole"), model_digest(model))
     monkeypatch.setattr("polclip.gloss_index.AT_ONCE", 8)
-    encode, calls = used.model.gloss, []
+    monkeypatch.setattr("polclip.gloss_index.SAVE_EVERY", 1)
+    used = opened(model, archives)
+    encode, encoded = used.reader.model.gloss, []
 
     def fails(tokens, with_target=False):
-        calls.append(tokens)
-        if len(calls) > 2:
+        if len(encoded) == 16:
             raise KeyboardInterrupt
+        encoded.extend(range(len(tokens.states)))
         return encode(tokens, with_target)
 
     used.model.gloss = fails
     with pytest.raises(KeyboardInterrupt):
         used.build_index()
-    assert not list((model / "cache").glob("*index*")) and opened(model, archives).index is None
+    cache = model / "cache"
+    assert not (cache / "index").exists() and opened(model, archives).index is None
+
+    again, rows = opened(model, archives), []
+    encode = again.model.gloss
+    again.model.gloss = lambda tokens, **options: rows.extend(tokens.states) or encode(tokens, **options)
+    again.build_index()
+    assert len(rows) == len(expected.synset_ids) - 16 and not (cache / "index.partial").exists()
+    for name in ("plain", "matched", "senses"):
+        np.testing.assert_allclose(getattr(again.index, name), getattr(expected, name), atol=1e-5)
+
+
+def test_what_was_kept_of_another_model_s_index_is_not_taken(model, archives, monkeypatch):
+    used = opened(model, archives)
+    partial = model / "cache" / "index.partial"
+    partial.mkdir(parents=True)
+    (partial / "progress.json").write_text('{"model": "another", "glosses": 44, "embed": 16, "rows_done": 44}')
+    used.build_index()
+    assert np.abs(used.index.plain).sum(1).all()
+
+
+def test_two_builds_of_one_index_do_not_meet(model, archives):
+    used = opened(model, archives)
+    (model / "cache").mkdir(exist_ok=True)
+    with FileLock(model / "cache" / ".index.lock"), pytest.raises(UserError, match="Another process is building"):
+        used.build_index()

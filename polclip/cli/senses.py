@@ -38,7 +38,9 @@ def senses(
         str | None,
         typer.Option("--format", metavar="text|jsonl|csv", help="Of the texts; unless given the file's ending says."),
     ] = None,
-    top: Annotated[int, typer.Option(metavar="K", help="Print the best K senses of a word; 0: all of them.")] = 0,
+    top: Annotated[
+        int, typer.Option(min=0, metavar="K", help="Print the best K senses of each word; 0 prints all.")
+    ] = 0,
     as_json: AsJson = False,
     archives: Archives = None,
     cache: Cache = None,

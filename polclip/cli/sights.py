@@ -9,7 +9,7 @@ import typer
 from polclip.cli.common import Archives, AsJson, Cache, Device, Mirror, Model, Offline, finish, one_sentence, opened
 
 Pictures = Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Files, or one folder of pictures.")]
-HowMany = Annotated[int, typer.Option("-k", metavar="K", help="How many, best first.")]
+HowMany = Annotated[int, typer.Option("-k", min=1, metavar="K", help="How many to print, best first.")]
 
 
 def images(
