@@ -1,7 +1,12 @@
 """What `Disambiguator` answers: frozen records. Where there is no answer, `reason` says why, and nothing is raised."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Reason(StrEnum):
@@ -68,6 +73,15 @@ class TextSenses:
     words: tuple[WordSenses, ...] = ()
     reason: Reason | None = None
 
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row per candidate sense: target, start, end, rank (from 1), and the fields of RankedSense."""
+        rows = [
+            {"target": word.target, "start": word.start, "end": word.end, "rank": rank} | asdict(sense)
+            for word in self.words
+            for rank, sense in enumerate(word.senses, start=1)
+        ]
+        return _table(rows, "target", "start", "end", "rank", *_names(RankedSense))
+
 
 @dataclass(frozen=True)
 class AmbiguousWord:
@@ -86,6 +100,10 @@ class AmbiguousWords:
     text: str
     words: tuple[AmbiguousWord, ...] = ()
     reason: Reason | None = None
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row per word, with the fields of AmbiguousWord."""
+        return _table(map(asdict, self.words), *_names(AmbiguousWord))
 
 
 @dataclass(frozen=True)
@@ -114,6 +132,11 @@ class RankedImages:
     skipped: tuple[SkippedImage, ...] = ()
     reason: Reason | None = None
 
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row per picture, best first: rank (from 1), and the fields of RankedImage."""
+        rows = [{"rank": rank} | asdict(image) for rank, image in enumerate(self.images, start=1)]
+        return _table(rows, "rank", *_names(RankedImage))
+
 
 @dataclass(frozen=True)
 class DescribedGloss:
@@ -133,6 +156,11 @@ class Description:
     glosses: tuple[DescribedGloss, ...] = ()
     reason: Reason | None = None
 
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row per gloss, best first: rank (from 1), and the fields of DescribedGloss."""
+        rows = [{"rank": rank} | asdict(gloss) for rank, gloss in enumerate(self.glosses, start=1)]
+        return _table(rows, "rank", *_names(DescribedGloss))
+
 
 Answer = TextSenses | AmbiguousWords | RankedImages | Description
 
@@ -140,3 +168,14 @@ Answer = TextSenses | AmbiguousWords | RankedImages | Description
 def as_plain(answer: Answer) -> dict:
     """An answer as JSON writes it."""
     return asdict(answer)
+
+
+def _names(record: type) -> list[str]:
+    return [field.name for field in fields(record)]
+
+
+def _table(rows: Iterable[dict], *columns: str) -> "pd.DataFrame":
+    """A table that has its columns without a row, too."""
+    import pandas as pd  # here, since it takes a second that most uses do without
+
+    return pd.DataFrame(list(rows), columns=list(columns))

@@ -1,8 +1,9 @@
 """A trained model in use: senses of words, pictures of phrases, what a sense looks like, what a picture says."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -51,6 +52,13 @@ class Disambiguator:
         self._opened = opened
         self._senses: dict[str, Tensor] = {}  # what words are compared with [d], of glosses encoded so far
 
+    def __repr__(self) -> str:
+        index = "with" if self.index is not None else "without"
+        return (
+            f"Disambiguator({str(self._opened.folder)!r}: {type(self.model).__name__} on {self.model.device.type}, "
+            f"{len(self.inventory.synset_ids()):,} synsets, {index} an index of the glosses)"
+        )
+
     @classmethod
     def from_pretrained(
         cls,
@@ -64,9 +72,10 @@ class Disambiguator:
         index: str | Path | None = None,
         device: str = "cpu",
     ) -> "Disambiguator":
-        """Open a model folder: `model.safetensors`, `config.json`, `encoders.json`.
+        """Open a model: `model.safetensors`, `config.json`, `encoders.json`.
 
         Args:
+            folder: a model folder, or a repository of the model hub ("user/name").
             archives: where the packages of the frozen towers and of WordNet lie; `resources/archives` of this folder
                 or of the project unless given. What is missing is fetched there, its checksum compared.
             download: False lets nothing be fetched.
@@ -77,7 +86,8 @@ class Disambiguator:
             index: folder that `polclip index` or `snakemake index` wrote; unless given the run's, or the cache's.
             device: cpu, cuda or auto.
 
-        Raises UserError: no such model, an archive that is missing or another one, no right to write the cache.
+        Raises UserError: no such model or repository, an archive that is missing or another one, no right to write
+        the cache.
         """
         return cls(open_model(folder, archives, download, mirror, cache, inventory, index, device))
 
@@ -108,11 +118,11 @@ class Disambiguator:
 
         Args:
             target: a word of the text, as it stands there or as its lemma (its first mention counts), or its
-                characters (start, end). None: every content word.
+                characters (start, end), two integers. None: every content word.
             pos: n, v, a or r; None: the senses of all parts of speech compete.
             lemma: the target's, where it is known; None: all lemmas compete that the target may be a form of.
 
-            With several texts each may be a list with an entry a text, or one value for all.
+            With several texts each may be a list or tuple with one entry per text, or one value for all.
 
         Raises UserError for a list of another length.
         """
@@ -161,6 +171,7 @@ class Disambiguator:
             return Reason.TEXT_TOO_LONG
         if pos is not None and pos not in POS_NAMES:
             return Reason.UNKNOWN_POS
+        _check_target(target)
         target = lemma if target is None else target
         if target is None:
             return self.lemmas.content_words(text, pos) or Reason.NO_WORDS
@@ -309,8 +320,24 @@ class Disambiguator:
 
 def _column(name: str, value: object, count: int) -> list:
     """A value for each text."""
-    if not isinstance(value, list):
+    if value is None or isinstance(value, str) or _is_span(value) or not isinstance(value, Iterable):
         return [value] * count
-    if len(value) != count:
-        raise UserError(f"{name}: {len(value)} values for {count} texts; give one a text, or one for all.")
-    return value
+    values = list(value)
+    if len(values) != count:
+        raise UserError(
+            f"{name}: {len(values)} values for {count} texts. Give one value per text, or one value for all texts."
+        )
+    return values
+
+
+def _is_span(value: object) -> bool:
+    """Whether a value is the characters (start, end) of a target."""
+    return isinstance(value, Sequence) and len(value) == 2 and all(isinstance(one, Integral) for one in value)
+
+
+def _check_target(target: object) -> None:
+    if not (target is None or isinstance(target, str) or _is_span(target)):
+        raise UserError(
+            f"target: {target!r} is not allowed; allowed: a word, its characters (start, end), or None. "
+            'For example: target="bat" or target=(4, 7).'
+        )

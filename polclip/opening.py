@@ -1,5 +1,6 @@
 """All that a model is used with, found or made: its encoders, its inventory, the index of its glosses."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 
 from polclip.devices import choose_device
 from polclip.downloads.fetching import fetch
@@ -28,6 +30,8 @@ from polclip.settings import PROJECT
 
 ARCHIVES = Path("resources") / "archives"
 MANIFEST = PROJECT / "rules" / "datasets.yaml"
+MODEL_FILES = ("model.safetensors", "config.json", "encoders.json")
+TRAIN_FIRST = "Train a model first (`make demo`), then give results/demo/models/main/seed-42."
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,7 @@ def open_model(
     device: str = "cpu",
 ) -> Opened:
     """Open a model folder; the arguments are those of `Disambiguator.from_pretrained`."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder. Give a model folder, such as results/demo/models/main/seed-42.")
+    folder = model_folder(folder, download)
     encoders = read_encoders(folder)
     device = choose_device(device, torch.get_num_threads())
     model = read_model(folder).to(device)
@@ -107,6 +109,40 @@ def open_model(
         folder, model, encoders, _inventory(folder, inventory, encoders, cache, find),
         _index(folder, index, cache), cache, find, device,
     )  # fmt: skip
+
+
+def model_folder(name: str | Path, download: bool = True) -> Path:
+    """The folder of a model: `name` itself, or the local copy of the repository `user/name` of the model hub.
+
+    Raises UserError: no such folder or repository, or a folder without a model, with the models below it.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(name)):
+            raise UserError(
+                f"{name} does not exist. Give a model folder or the name of a repository on the model hub "
+                f"(user/name). {TRAIN_FIRST}"
+            )
+        try:
+            folder = Path(snapshot_download(str(name), local_files_only=not download, allow_patterns=[*MODEL_FILES]))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{name} is neither a folder here nor a repository on the model hub that can be read "
+                f"({type(error).__name__}). Check the name; for a private repository log in with `hf auth login`. "
+                f"{TRAIN_FIRST}"
+            ) from error
+    if not (folder / "model.safetensors").exists():
+        raise UserError(f"{name} is not a model: it has no model.safetensors. {_models_below(folder)}")
+    return folder
+
+
+def _models_below(folder: Path) -> str:
+    """What to type for a folder that has no model itself, such as the results of a run."""
+    found = [path.parent for depth in range(1, 5) for path in sorted(folder.glob("*/" * depth + "model.safetensors"))]
+    if not found:
+        return TRAIN_FIRST
+    names = ", ".join(map(str, found[:8])) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+    return f"Models below it: {names}. For example: --model {found[0]}"
 
 
 def archives_with(file: str) -> Path:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class PictureSet:
     """Pictures with their vectors, in the order given; `vectors` is None where none can be used."""
 
     images: tuple[str, ...]  # names, as answers tell them
-    vectors: Represented | None
+    vectors: Represented | None = field(repr=False)
     skipped: tuple[SkippedImage, ...]
 
 

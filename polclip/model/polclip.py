@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -17,8 +17,41 @@ from polclip.model.losses import candidates_loss, four_losses
 from polclip.model.parallel import gather
 from polclip.model.representations import Batch, Chunks, GlossVectors, Losses, Represented, joined
 
+MODEL_CARD = """\
+---
+{{ card_data }}
+---
+# PolCLIP: word senses in text and pictures
 
-class PolCLIP(nn.Module, ModelHubMixin):
+PolCLIP picks the WordNet 3.0 sense of a word in a sentence, and ranks pictures by how well they show what a word means
+in a phrase. It is an independent reimplementation of [Yang et al., ACL 2024]({{ paper_url }}).
+
+| | |
+|---|---|
+| kind | {{ kind }} |
+| parameters | {{ parameters }} |
+{% for role, archive in archives.items() %}| {{ role }} | `{{ archive.file }}` (SHA-256 `{{ archive.sha256 }}`) |
+{% endfor %}
+```python
+from polclip import Disambiguator
+
+disambiguator = Disambiguator.from_pretrained("{{ name }}")
+disambiguator.senses("The bat flew off", target="bat")
+```
+
+Scores, training data and their licences are in the report of the run that trained the model.
+"""
+
+
+class PolCLIP(
+    nn.Module,
+    ModelHubMixin,
+    model_card_template=MODEL_CARD,
+    paper_url="https://aclanthology.org/2024.acl-long.575/",
+    language=["en"],
+    library_name="polclip",
+    tags=["word-sense-disambiguation", "wordnet"],
+):
     """A model that embeds words in context, phrases, glosses and images in one space.
 
     `PolCLIP.from_pretrained` reads a folder, or a repository of the model hub; `push_to_hub` writes one. Of the two
@@ -100,6 +133,22 @@ class PolCLIP(nn.Module, ModelHubMixin):
     def own_state(self) -> dict[str, Tensor]:
         """The weights by name, without the momentum copies, which belong to training."""
         return {name: t for name, t in self.state_dict().items() if not name.startswith("momentum.")}
+
+    def push_to_hub(self, repo_id: str, *, model_card_kwargs: dict | None = None, **options: object) -> str:
+        """Upload the model with a model card; return the URL of the commit."""
+        card = {"name": repo_id, **(model_card_kwargs or {})}
+        return super().push_to_hub(repo_id, model_card_kwargs=card, **options)
+
+    def generate_model_card(self, *, name: str = "FOLDER", **values: object) -> ModelCard:
+        """The README.md of a saved model; `name` is the folder or repository that the card's example opens."""
+        archives = {role: (self.encoders or {}).get(role) for role in ("text", "image", "inventory")}
+        return super().generate_model_card(
+            name=name,
+            kind=type(self).__name__,
+            parameters=f"{sum(tensor.numel() for tensor in self.own_state().values()):,}",
+            archives={role: archive for role, archive in archives.items() if archive},
+            **values,
+        )
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.write(save_directory)
