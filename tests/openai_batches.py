@@ -7,7 +7,6 @@ from uuid import uuid4
 from openai_files import (
     ENDED,
     Jobs,
-    Refused,
     check_model,
     given_file,
     keep_file,
@@ -16,6 +15,7 @@ from openai_files import (
     pay,
     status_reached,
 )
+from openai_models import Refused, check_parameters
 from openai_replies import completion_of
 
 CHATS = "/v1/chat/completions"
@@ -83,6 +83,12 @@ def _end_batch(state: Jobs, batch: dict, status: str, done: int, code: str = "",
         if number >= done:
             failed.append(entry | {"error": {"code": code, "message": message}})
             continue
+        try:
+            check_parameters(line["body"])
+        except Refused as refused:
+            body = {"error": refused.error}
+            failed.append(entry | {"response": {"status_code": refused.status, "request_id": "r", "body": body}})
+            continue
         reply = state.reply(number, line["body"])
         if reply.fails and reply.status == 200:
             failed.append(entry | {"error": {"code": "server_error", "message": "The server had an error."}})
@@ -92,7 +98,8 @@ def _end_batch(state: Jobs, batch: dict, status: str, done: int, code: str = "",
         (failed if reply.fails else answered).append(entry)
         if not reply.fails:
             pay(state, line["body"])
-            used.update(reply.usage or {})
+            usage = body["usage"] or {}
+            used.update({name: usage.get(name, 0) for name in ("prompt_tokens", "completion_tokens")})
     for name, entries in (("output", answered), ("error", failed)):
         if entries:
             content = "".join(json.dumps(entry) + "\n" for entry in reversed(entries)).encode()

@@ -8,17 +8,10 @@ from email import message_from_bytes
 from email.message import Message
 from uuid import uuid4
 
+from openai_models import SHUTDOWN_DATES, Refused, check_alive
 from openai_replies import Reply, ReplyTo
 
 ENDED = ("completed", "succeeded", "failed", "expired", "cancelled")
-
-
-class Refused(Exception):
-    """What the server does not do: a status and what the body says."""
-
-    def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None):
-        self.status = status
-        self.error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
 
 
 @dataclass
@@ -34,6 +27,8 @@ class Jobs:
     batch_errors: list[dict] = field(default_factory=list)  # a batch fails validation with these
     batch_limit: int = 50_000  # lines
     job_error: dict | None = None  # a fine-tuning job fails with this while it runs
+    shutdown_dates: dict[str, str | None] = field(default_factory=lambda: dict(SHUTDOWN_DATES))  # by model
+    fine_tuning_open: bool = False  # new jobs are started; OpenAI does so for few organisations
     check_models: bool = False  # a model ft:... that no job here has made is not found
     files: dict[str, dict] = field(default_factory=dict)
     contents: dict[str, bytes] = field(default_factory=dict)
@@ -64,6 +59,7 @@ def json_of(body: bytes) -> dict:
 
 
 def check_model(state: Jobs, model: str) -> None:
+    check_alive(model, state.shutdown_dates)
     known = {job["fine_tuned_model"] for job in state.jobs.values()}
     if state.check_models and model.startswith("ft:") and model not in known:
         message = f"The model `{model}` does not exist or you do not have access to it."

@@ -2,7 +2,8 @@
 
 import json
 
-from openai_files import ENDED, Jobs, Refused, given_file, new_id, now, status_reached
+from openai_files import ENDED, Jobs, check_model, given_file, new_id, now, status_reached
+from openai_models import Refused, is_reasoning
 
 STATUSES = ("validating_files", "queued", "running", "succeeded")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -12,6 +13,12 @@ FEWEST_LINES = 10
 def start_job(state: Jobs, body: dict) -> dict:
     if not body.get("model"):
         raise Refused(400, "you must provide a model parameter", param="model")
+    if not state.fine_tuning_open:
+        message = "Fine-tuning is not available to this organization: the platform is being wound down."
+        raise Refused(403, message, code="fine_tuning_unavailable")
+    check_model(state, body["model"])
+    if is_reasoning(body["model"]):
+        raise Refused(400, f"Model {body['model']} is not available for fine-tuning.", param="model")
     suffix = body.get("suffix") or ""
     if len(suffix) > 64:
         raise Refused(400, "suffix: at most 64 characters", param="suffix")

@@ -8,6 +8,8 @@ from itertools import cycle
 from random import Random
 from uuid import uuid4
 
+from openai_models import reasons
+
 
 @dataclass
 class Reply:
@@ -22,6 +24,7 @@ class Reply:
     cut: bool = False  # hang up in the middle of the answer
     body: bytes | None = None  # instead of an answer
     usage: dict | None = field(default_factory=lambda: {"prompt_tokens": 50, "completion_tokens": 10})
+    reasoning: int = 200  # tokens, where the model reasons; beside those of `usage`
     hang_up: bool = False  # before any header
     stall: float = 0  # seconds of silence before hanging up without an answer
     truncated: bool = False  # half of the JSON, under a length that says it is all
@@ -41,15 +44,23 @@ def completion_of(reply: Reply, body: dict) -> dict:
     """The chat completion, or what says why there is none."""
     if reply.status != 200:
         return {"error": reply.error or {"message": "no", "type": "test_error", "param": None, "code": None}}
-    message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
+    text, finish, usage = reply.text, reply.finish, reply.usage
+    if usage:
+        reasoned, limit = reply.reasoning * reasons(body), body.get("max_completion_tokens")
+        spent = usage["completion_tokens"] + reasoned
+        if reasoned and limit and spent > limit:  # what was reasoned until then is paid for
+            text, finish, spent, reasoned = "", "length", limit, min(reasoned, limit)
+        usage = usage | {"completion_tokens": spent, "total_tokens": usage["prompt_tokens"] + spent}
+        usage |= {"completion_tokens_details": {"reasoning_tokens": reasoned}}
+        usage |= {"prompt_tokens_details": {"cached_tokens": 0}}
+    message = {"role": "assistant", "content": text, "refusal": reply.refusal}
     return {
         "id": f"chatcmpl-{uuid4().hex}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": body.get("model"),
-        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish, "logprobs": None}],
-        "usage": reply.usage
-        and reply.usage | {"total_tokens": reply.usage["prompt_tokens"] + reply.usage["completion_tokens"]},
+        "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
+        "usage": usage,
     }
 
 

@@ -25,8 +25,9 @@ from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 from openai_batches import CHATS, cancel_batch, go_on_with_batch, start_batch
-from openai_files import Jobs, Refused, check_model, form_of, found, json_of, page_of, pay, question_of, upload
+from openai_files import Jobs, check_model, form_of, found, json_of, page_of, pay, question_of, upload
 from openai_finetuning import cancel_job, events_of, go_on_with_job, start_job
+from openai_models import Refused, check_parameters, listing
 from openai_replies import Reply, ReplyTo, completion_of, every_fault, random_faults, random_trouble
 
 __all__ = ["Reply", "Server", "every_fault", "openai_server", "question_of", "random_faults", "random_trouble"]
@@ -40,13 +41,16 @@ class Server(Jobs):
     Idempotency-Key of one that was answered gets the same answer once more, which is not paid for again.
     """
 
-    # (method, path, number of the request, from 0) of all but chats: how it fails, if it does
+    # (method, path, number of the request, from 0) of all but chats and listings: how it fails, if it does
     trouble: Callable[[str, str, int], Reply | None] = lambda method, path, number: None
     idempotent: bool = True  # heeds Idempotency-Key
     latency: float = 0  # seconds before a chat is answered
     url: str = ""
     requests: list[dict] = field(default_factory=list)  # bodies of chats, those that failed too
-    others: list[tuple[str, str]] = field(default_factory=list)  # (method, path) of all but chats
+    others: list[tuple[str, str]] = field(default_factory=list)  # (method, path) of all but chats and listings
+    lists_models: bool = True  # GET /v1/models is answered
+    odd_listing: object = None  # what is answered in its place
+    listings: int = 0  # how often it was asked for
     keys: list[str | None] = field(default_factory=list)  # Authorization of every request
     repeated: int = 0  # answers sent again
     answered: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # idempotency key: question, answer
@@ -74,6 +78,7 @@ def _chat(server: Server, body: bytes, key: str | None) -> tuple[Reply, bytes]:
         if not question.get("model") or not question.get("messages"):
             raise Refused(400, "you must provide a model and messages")
         check_model(server, question["model"])
+        check_parameters(question)
         reply = server.reply(number, question)
     if reply.fails and not reply.after:
         return reply, reply.body if reply.body is not None else _json(completion_of(reply, question))
@@ -91,6 +96,14 @@ def _chat(server: Server, body: bytes, key: str | None) -> tuple[Reply, bytes]:
         if key:
             server.answered[key] = question_of(question), content
     return reply, content
+
+
+def _models(server: Server) -> tuple[Reply, bytes]:
+    with server.lock:
+        server.listings += 1
+        if not server.lists_models:
+            raise Refused(404, "Invalid URL (GET /v1/models)")
+        return Reply(), _json(server.odd_listing or listing(server.shutdown_dates))
 
 
 def _other(server: Server, method: str, path: str, query: dict, body: bytes, kind: str) -> tuple[Reply, bytes]:
@@ -168,7 +181,9 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.keys.append(self.headers["Authorization"])
         try:
-            if (self.command, address.path) == ("POST", CHATS):
+            if (self.command, address.path) == ("GET", "/v1/models"):
+                reply, content = _models(server)
+            elif (self.command, address.path) == ("POST", CHATS):
                 reply, content = _chat(server, body, self.headers["Idempotency-Key"])
             else:
                 query = dict(parse_qsl(address.query, keep_blank_values=True))

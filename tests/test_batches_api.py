@@ -62,7 +62,7 @@ def settings_of(server, **settings):
 
 def request_of(number, model=SETTINGS["model"]):
     messages = [{"role": "system", "content": "Define."}, {"role": "user", "content": f"bat {number}"}]
-    return {"model": model, "messages": messages, "temperature": 0, "max_tokens": 60}
+    return {"model": model, "messages": messages, "reasoning_effort": "none", "max_completion_tokens": 60}
 
 
 def requests_of(server, numbers):
@@ -365,6 +365,17 @@ def test_a_stopped_run_says_that_the_batch_goes_on(server, cache, number):
     server.polls_until_done = 1
     answer_all(requests_of(server, range(10)), cache, settings_of(server), "paper")
     assert batches_made(server) == 1 and paid_once(server, 10)
+
+
+def test_a_file_of_requests_is_uploaded_once_though_the_batch_is_refused(server, cache):
+    refusal = Reply(status=403, error={"message": CANARY, "code": "no_batches"})
+    server.trouble = lambda method, path, number: refusal if (method, path) == ("POST", "/v1/batches") else None
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"does not allow the request \(HTTP 403, no_batches\)"):
+            answer_all(requests_of(server, range(5)), cache, settings_of(server), "paper")
+    server.trouble = lambda method, path, number: None
+    answer_all(requests_of(server, range(5)), cache, settings_of(server), "paper")
+    assert server.others.count(("POST", "/v1/files")) == 1 and paid_once(server, 5)
 
 
 def test_a_server_without_batches_is_named(server, cache):

@@ -27,19 +27,20 @@ from polclip.records import VisualInstance, write_records
 
 SETTINGS = {
     "source": "openai",
-    "model": "gpt-3.5-turbo-1106",
+    "model": "gpt-6-luna",
     "base_url": "",
     "system": "You define words.",
     "prompt": 'Define "{word}" in "{phrase}".',
-    "parameters": {"temperature": 0, "max_tokens": 60, "reasoning_effort": None},
+    "parameters": {"max_completion_tokens": 60, "reasoning_effort": "none", "temperature": 0, "max_tokens": None},
     "language": "en",
     "requests_per_minute": 60_000,
     "at_once": 4,
     "batch": False,
     "max_usd": 5,
     "prices": {
-        "gpt-3.5-turbo-1106": {"tokens_in": 1, "tokens_out": 2, "training": 8},
-        "ft:gpt-3.5-turbo-1106": {"tokens_in": 3, "tokens_out": 6},
+        "gpt-6-luna": {"tokens_in": 1, "tokens_out": 2},
+        "gpt-4o-mini-2024-07-18": {"tokens_in": 1, "tokens_out": 2, "training": 8},
+        "ft:gpt-4o-mini-2024-07-18": {"tokens_in": 3, "tokens_out": 6},
     },
     "finetuning": {"corpus": "none"},
 }
@@ -174,27 +175,29 @@ def test_a_rerun_pays_nothing_and_needs_no_key(tmp_path, chat, monkeypatch):
     assert (
         lines[3]["definition"] == 'about Define "bat" in "bat 3".' and lines[12]["definition"] == lines[0]["definition"]
     )
-    assert (lines[0]["source"], lines[0]["model"], lines[0]["flag"]) == ("openai", "gpt-3.5-turbo-1106", None)
+    assert (lines[0]["source"], lines[0]["model"], lines[0]["flag"]) == ("openai", "gpt-6-luna", None)
     usd = (50 * 1 + 10 * 2) / 1e6
     assert cost | {"seconds": 0} == {
-        **{"corpus": tmp_path.name, "split": "instances", "source": "openai", "model": "gpt-3.5-turbo-1106"},
+        **{"corpus": tmp_path.name, "split": "instances", "source": "openai", "model": "gpt-6-luna"},
         **{"instances": 13, "defined": 13, "flags": {}, "requests": 12, "tokens_in": 600, "tokens_out": 120},
+        "tokens_reasoning": 0,
         **{"usd": pytest.approx(12 * usd), "seconds": 0},
     }
     assert cost["seconds"] > 0
     about = {key: lines[3][key] for key in ("prompt", "text", "served_by", "tokens_in", "tokens_out", "usd")}
     assert about == {
         **{"prompt": 'Define "bat" in "bat 3".', "text": ' about\nDefine "bat" in "bat 3".'},
-        **{"served_by": "gpt-3.5-turbo-1106", "tokens_in": 50, "tokens_out": 10, "usd": pytest.approx(usd)},
+        **{"served_by": "gpt-6-luna", "tokens_in": 50, "tokens_out": 10, "usd": pytest.approx(usd)},
     }
     assert abs(datetime.now(UTC) - datetime.fromisoformat(lines[3]["date"])).seconds < 60 and lines[3]["seconds"] > 0
     assert chat.requests[0]["messages"][0] == {"role": "system", "content": "You define words."}
-    assert (chat.requests[0]["temperature"], chat.requests[0]["max_tokens"]) == (0, 60)
+    sent = {name: value for name, value in chat.requests[0].items() if name not in ("model", "messages")}
+    assert sent == {"max_completion_tokens": 60, "reasoning_effort": "none", "temperature": 0}
 
     monkeypatch.delenv("OPENAI_API_KEY")
     assert _write(tmp_path, queries, base_url=chat.url) == (lines, cost)
     assert len(chat.requests) == len(PHRASES)
-    other = {"temperature": 1, "max_tokens": 60}  # another parameter, another question
+    other = SETTINGS["parameters"] | {"temperature": 1}  # another parameter, another question
     _write(tmp_path, queries[:1], base_url=chat.url, parameters=other)
     assert len(chat.requests) == len(PHRASES) + 1
 
@@ -303,8 +306,8 @@ def test_with_money_for_100_answers_at_most_100_are_asked_for(tmp_path, chat):
 
 def test_prices(chat, tmp_path):
     prices = SETTINGS["prices"]
-    assert price_of("ft:gpt-3.5-turbo-1106:someone::id", prices) == Price(3, 6)
-    with pytest.raises(UserError, match=r"price of 'gpt-unheard-of' is not known.*Known: gpt-3.5-turbo-1106, ft:"):
+    assert price_of("ft:gpt-4o-mini-2024-07-18:someone::id", prices) == Price(3, 6)
+    with pytest.raises(UserError, match=r"price of 'gpt-unheard-of' is not known.*Known: gpt-6-luna, gpt-4o-mini"):
         price_of("gpt-unheard-of", prices)
     _, cost = _write(tmp_path, PHRASES[:1], base_url=chat.url, model="own-model", max_usd=0)
     assert (cost["usd"], cost["requests"], cost["tokens_in"], cost["tokens_out"]) == (0, 1, 50, 10)
@@ -340,14 +343,21 @@ def _all_texts(error):
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        (Reply(status=401, error={"message": f"Incorrect API key provided: {CANARY}", "code": CANARY}), "is refused"),
-        (Reply(status=403, error={"message": CANARY}), "is refused"),
-        (Reply(status=404, error={"message": CANARY, "code": "model_not_found"}), "has no model 'gpt-3.5"),
+        (
+            Reply(status=401, error={"message": f"Incorrect API key provided: {CANARY}", "code": CANARY}),
+            "is refused by",
+        ),
+        (Reply(status=403, error={"message": CANARY}), r"does not allow the request \(HTTP 403\): its project"),
+        (
+            Reply(status=403, error={"message": CANARY, "code": "unsupported_country_region_territory"}),
+            r"does not serve the country .*\(HTTP 403, unsupported_country_region_territory\)",
+        ),
+        (Reply(status=404, error={"message": CANARY, "code": "model_not_found"}), "has no model 'gpt-6"),
         (Reply(status=400, error={"message": CANARY, "code": CANARY}), "does not take the request .HTTP 400.:"),
         (Reply(status=429, error={"message": CANARY, "code": "insufficient_quota"}), "no credit left"),
         (Reply(status=500, error={"message": CANARY}), r"still does not answer after 2 tries \(HTTP 500\)"),
         (Reply(cut=True), "cannot be reached"),
-        (Reply(body=b"<html>" + CANARY.encode()), "does not answer as /chat/completions does"),
+        (Reply(body=b"<html>" + CANARY.encode()), "does not answer as OpenAI's API does"),
     ],
 )
 def test_the_key_appears_nowhere(tmp_path, chat, caplog, capsys, monkeypatch, reply, message):

@@ -6,6 +6,7 @@ import itertools
 import pandas as pd
 import pytest
 from test_definitions import SETTINGS
+from test_dgpt_corpus import TUNABLE
 from tiny_wordnet import tiny_inventory
 
 from polclip.definitions.client import Pace
@@ -53,17 +54,17 @@ def test_a_plan_counts_each_question_once_and_prices_it_by_every_model(tmp_path,
     assert planned["most_tokens_in"] == sum(map(most_tokens_in, asked[:2])) == 17 + 27 + 17 + 29 + 4 * 16
     assert planned["most_tokens_out"] == 2 * 60
     about, most = 41 * 1 + 32 * 2, 154 * 1 + 120 * 2
-    assert planned["usd"]["gpt-3.5-turbo-1106"] == {
+    assert planned["usd"]["gpt-6-luna"] == {
         "about": about / 1e6,
         "most": most / 1e6,
         "batch": round(about / 2e6, 6),
     }
-    assert planned["usd"]["ft:gpt-3.5-turbo-1106"]["about"] == (41 * 3 + 32 * 6) / 1e6
+    assert planned["usd"]["ft:gpt-4o-mini-2024-07-18"]["about"] == (41 * 3 + 32 * 6) / 1e6
 
 
 def test_a_model_to_be_fine_tuned_is_planned_at_its_price(tmp_path):
-    lines, planned = plan(tmp_path, [visual(0, "bat", "bat club")], finetuning={"corpus": "training"})
-    assert lines[0]["request"]["model"] == planned["model"] == "ft:gpt-3.5-turbo-1106"
+    lines, planned = plan(tmp_path, [visual(0, "bat", "bat club")], model=TUNABLE, finetuning={"corpus": "training"})
+    assert lines[0]["request"]["model"] == planned["model"] == f"ft:{TUNABLE}"
     with pytest.raises(UserError, match="the price of 'unheard-of' is not known"):
         plan(tmp_path, [visual(0, "bat", "bat club")], model="unheard-of")
     _, own = plan(tmp_path, [visual(0, "bat", "bat club")], model="unheard-of", base_url="http://localhost:1/v1")
@@ -78,17 +79,17 @@ def test_the_plans_of_all_corpora_make_a_table_and_a_sentence(tmp_path):
     )
     table = pd.read_csv(tmp_path / "t.tsv", sep="\t")
     models = table[table["corpus"] == "trial"]["model"]
-    assert list(table["model"]) == [*models] * 2 and {"ft:gpt-3.5-turbo-1106", "gpt-6-luna"} < set(models)
+    assert list(table["model"]) == [*models] * 2 and {"ft:gpt-4o-mini-2024-07-18", "gpt-6-luna"} < set(models)
     assert list(table[table["asked"]]["corpus"]) == ["vwsd", "trial"]
     asked = table[table["asked"]]
     about, most = asked["usd"].sum(), asked["usd_most"].sum()
     assert about == pytest.approx((1500 * 20 * 1 + 1500 * 16 * 2) / 1e6) and 0 < about < most
     assert text.startswith(
-        f"1,500 questions for gpt-3.5-turbo-1106, about 30,000 tokens in and 24,000 out: about {about:.2f} USD, "
+        f"1,500 questions for gpt-6-luna, about 30,000 tokens in and 24,000 out: about {about:.2f} USD, "
         f"{about / 2:.2f} by batch, {most:.2f} at most, reasoning included. Price: 1 USD for a "
         "million tokens in, 2 out. "
     )
-    assert (tmp_path / "t.txt").read_text(encoding="utf-8") == text + "\n" and "ft:gpt-3.5-turbo-1106 " in text
+    assert (tmp_path / "t.txt").read_text(encoding="utf-8") == text + "\n" and "ft:gpt-4o-mini-2024-07-18 " in text
     assert write_plan_table([], tmp_path / "none.tsv", tmp_path / "none.txt") == "no definitions are asked for."
 
 

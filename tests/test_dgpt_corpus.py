@@ -14,6 +14,7 @@ from polclip.files import read_json, read_json_lines
 from polclip.records import TextualInstance, VisualInstance, write_records
 
 KEYS = ["bat%1:05:00::", "bat%1:06:00::", "cave%1:17:00::"]
+TUNABLE = "gpt-4o-mini-2024-07-18"
 FINETUNING = {"corpus": "training", "lines": 15000, "epochs": 3, "seed": 42, "suffix": "dgpt", "max_usd": 60}
 
 
@@ -40,7 +41,7 @@ def build(tmp_path):
         write_records(held_out[0], TextualInstance, textual)
         write_records(held_out[1], VisualInstance, visual)
         corpus, about = tmp_path / "corpus.jsonl", tmp_path / "corpus.json"
-        settings = SETTINGS | {"finetuning": FINETUNING | finetuning}
+        settings = SETTINGS | {"model": TUNABLE, "finetuning": FINETUNING | finetuning}
         files = files[::-1] if reverse else files
         build_dgpt_corpus(files, held_out[:1], held_out[1:], inventory, corpus, about, settings)
         return list(read_json_lines(corpus)), read_json(about)
@@ -57,7 +58,7 @@ def test_a_line_is_the_question_about_an_instance_and_the_gloss_of_its_sense(bui
     assert {json.dumps(line["messages"][2]) for line in lines} == {json.dumps({"role": "assistant", "content": gloss})}
     # By the rule of four bytes a token, and four around each message.
     tokens = sum(-(-len(m["content"].encode()) // 4) + 4 for line in lines for m in line["messages"])
-    expected = {"lines": 12, "duplicates": 0, "tokens": tokens, "epochs": 3, "model": "gpt-3.5-turbo-1106"}
+    expected = {"lines": 12, "duplicates": 0, "tokens": tokens, "epochs": 3, "model": TUNABLE}
     assert expected.items() <= about.items() and about["usd"] == pytest.approx(tokens * 3 * 8 / 1e6, abs=1e-4)
     assert (about["instances"], about["senses"], about["left_out"]) == (12, 1, {})
 
@@ -131,13 +132,13 @@ def test_a_corpus_is_checked_line_by_line(tmp_path, wrong, message):
     corpus = tmp_path / "released.jsonl"
     good = [line(GOOD[0], ("user", str(at)), GOOD[2]) for at in range(11)]
     corpus.write_text("".join(json.dumps(one) + "\n" for one in [*good, wrong]))
-    settings = SETTINGS | {"finetuning": FINETUNING}
+    settings = SETTINGS | {"model": TUNABLE, "finetuning": FINETUNING}
     with pytest.raises(UserError, match=message):
         check_dgpt_corpus(corpus, settings)
     corpus.write_text("".join(json.dumps(one) + "\n" for one in [*good, good[0]]))
     about = check_dgpt_corpus(corpus, settings)
     assert (about["lines"], about["duplicates"]) == (12, 1)
-    with pytest.raises(UserError, match=r"no price of training 'ft:gpt-3.5-turbo-1106:x'"):
-        check_dgpt_corpus(corpus, settings | {"model": "ft:gpt-3.5-turbo-1106:x"})
+    with pytest.raises(UserError, match=r"no price of training 'ft:gpt-4o-mini-2024-07-18:x'"):
+        check_dgpt_corpus(corpus, settings | {"model": "ft:gpt-4o-mini-2024-07-18:x"})
     own = settings | {"model": "own", "base_url": "http://localhost:8000/v1"}
     assert check_dgpt_corpus(corpus, own)["usd"] == 0

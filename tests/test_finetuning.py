@@ -14,13 +14,14 @@ import pytest
 from openai_client import CANARY, quick_server, start_program, wait_until
 from openai_server import Reply, random_trouble
 from test_definitions import SETTINGS, _all_texts
-from test_dgpt_corpus import FINETUNING
+from test_dgpt_corpus import FINETUNING, TUNABLE
 from tiny_project import command, make_mirror, make_project, planned, surroundings, write_yaml
 
-from polclip.definitions import client, server_jobs
+from polclip.definitions import client, finetuning, server_jobs
 from polclip.definitions.cache import AnswerCache
 from polclip.definitions.cost import price_of
 from polclip.definitions.finetuning import finetune
+from polclip.definitions.known_models import FINETUNING_ENDS
 from polclip.errors import UserError
 from polclip.files import read_json, sha256
 
@@ -44,6 +45,7 @@ with AnswerCache(given.pop("cache")) as cache:
 @pytest.fixture
 def server(monkeypatch):
     with quick_server(monkeypatch) as running:
+        running.fine_tuning_open = True
         yield running
 
 
@@ -68,7 +70,7 @@ def write_corpus(path, lines):
 
 
 def settings_of(server, **finetuning):
-    return SETTINGS | {"base_url": server.url, "finetuning": FINETUNING | finetuning}
+    return SETTINGS | {"model": TUNABLE, "base_url": server.url, "finetuning": FINETUNING | finetuning}
 
 
 def tune(server, corpus, cache, **finetuning):
@@ -93,7 +95,7 @@ def test_a_model_is_fine_tuned_once_and_written_again_for_nothing(server, corpus
     written = tune(server, corpus, cache, epochs=2, seed=7)
     (job,) = server.jobs.values()
     assert written["model"] == job["fine_tuned_model"] and written["model"].startswith(
-        "ft:gpt-3.5-turbo-1106:org:dgpt:"
+        "ft:gpt-4o-mini-2024-07-18:org:dgpt:"
     )
     assert (written["job_id"], written["base"], written["corpus"]) == (job["id"], job["model"], sha256(corpus))
     assert (written["epochs"], written["seed"]) == (2, 7) and job["hyperparameters"]["n_epochs"] == 2
@@ -109,6 +111,40 @@ def test_a_model_is_fine_tuned_once_and_written_again_for_nothing(server, corpus
     moved = corpus.rename(corpus.with_name("moved.jsonl"))
     assert tune(server, moved, cache, epochs=2, seed=7, max_usd=0) == written
     assert len(server.others) == asked
+
+
+def test_where_fine_tuning_is_closed_the_file_is_uploaded_once(server, corpus, cache, monkeypatch):
+    server.fine_tuning_open = False
+    for _ in range(3):
+        with pytest.raises(UserError, match=r"\(HTTP 403, fine_tuning_unavailable\)\. OpenAI closed") as caught:
+            tune(server, corpus, cache)
+        assert CANARY not in _all_texts(caught.value)
+    assert uploads(server) == 1 and not server.jobs
+    server.files.clear()  # somebody deleted it there
+    with pytest.raises(UserError, match="HTTP 403"):
+        tune(server, corpus, cache)
+    assert uploads(server) == 2
+    server.fine_tuning_open = True
+    assert tune(server, corpus, cache)["model"].startswith("ft:") and uploads(server) == 2
+    with AnswerCache(cache.folder) as other, pytest.raises(UserError, match="HTTP 403"):
+        server.fine_tuning_open = False
+        tune(server, write_corpus(corpus.with_name("other.jsonl"), 11), other)
+    assert uploads(server) == 3  # another corpus
+
+
+def test_nothing_is_uploaded_when_openai_has_closed_fine_tuning_to_all(server, corpus, cache, monkeypatch):
+    monkeypatch.setattr(finetuning, "is_openai", lambda base_url: True)
+    monkeypatch.setattr(finetuning, "today", lambda: FINETUNING_ENDS)
+    with pytest.raises(UserError, match=r"since 2027-01-06, for everybody.*corpus to none"):
+        tune(server, corpus, cache)
+    assert not uploads(server)
+
+
+def test_a_model_that_cannot_be_fine_tuned_is_one_sentence(server, corpus, cache):
+    prices = {"gpt-6-luna": {"tokens_in": 1, "tokens_out": 2, "training": 3}}
+    settings = settings_of(server) | {"model": "gpt-6-luna", "prices": prices}
+    with pytest.raises(UserError, match=r"does not take the request \(HTTP 400\): look at definitions\.model"):
+        finetune(corpus, corpus.with_name("model.json"), settings, cache)
 
 
 def test_other_data_or_settings_are_another_job(server, corpus, cache, tmp_path):
@@ -224,6 +260,7 @@ def test_the_workflow_asks_the_model_that_it_fine_tuned(server, tmp_path):
     project = make_project(tmp_path / "project", make_mirror(tmp_path / "mirror"))
     finetuning = FINETUNING | {"lines": 20, "epochs": 2}
     asked = {"source": "openai", "base_url": server.url, "requests_per_minute": 60_000, "finetuning": finetuning}
+    asked |= {"model": TUNABLE, "parameters": {"reasoning_effort": None}}
     write_yaml(project / "tuned.yaml", {"definitions": asked})
     presets = ("tiny.yaml", "tuned.yaml")
     server.check_models = True

@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).parent / "openai_server.py"
 def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    with openai_server(polls_until_done=3) as running:
+    with openai_server(polls_until_done=3, fine_tuning_open=True) as running:
         yield running
 
 
@@ -36,7 +36,12 @@ def connected(url, **settings):
 
 
 def chat(text):
-    return {"model": "gpt-3.5-turbo-1106", "messages": [{"role": "user", "content": text}], "max_tokens": 60}
+    messages = [{"role": "user", "content": text}]
+    return {"model": "gpt-6-luna", "messages": messages, "reasoning_effort": "none"}
+
+
+def tuned_chat(model):
+    return {"model": model, "messages": [{"role": "user", "content": "x"}], "max_tokens": 60, "temperature": 0}
 
 
 def batch_file(client, *lines, **changes):
@@ -145,6 +150,47 @@ def test_many_chats_through_every_fault(server):
     assert len(server.requests) > 120 and server.paid == 100 and set(server.paid_by_question.values()) == {1}
 
 
+@pytest.mark.parametrize(
+    ("changes", "status", "code", "param"),
+    [
+        ({"model": "gpt-3.5-turbo-1106"}, 404, "model_not_found", None),
+        ({"model": "ft:gpt-3.5-turbo-1106:org::x"}, 404, "model_not_found", None),
+        ({"max_tokens": 60}, 400, "unsupported_parameter", "max_tokens"),
+        ({"reasoning_effort": "low", "temperature": 0}, 400, "unsupported_value", "temperature"),
+        ({"reasoning_effort": "high", "top_p": 0.5}, 400, "unsupported_value", "top_p"),
+        ({"reasoning_effort": "low", "logprobs": True}, 400, "unsupported_value", "logprobs"),
+        ({"reasoning_effort": "minimal"}, 400, "unsupported_value", "reasoning_effort"),
+        ({"model": "gpt-4o-mini-2024-07-18"}, 400, "unsupported_parameter", "reasoning_effort"),
+    ],
+)
+def test_what_openai_refuses_is_refused(server, client, changes, status, code, param):
+    with pytest.raises(openai.APIStatusError) as error:
+        client.chat.completions.create(**chat("x") | changes)
+    assert (error.value.status_code, error.value.code, error.value.param) == (status, code, param)
+    assert server.paid == 0
+
+
+def test_reasoning_is_counted_and_models_are_listed(server, client):
+    asked = chat("x") | {"reasoning_effort": "low", "max_completion_tokens": 300}
+    usage = client.chat.completions.create(**asked).usage
+    assert (usage.completion_tokens, usage.completion_tokens_details.reasoning_tokens) == (210, 200)
+    cut = client.chat.completions.create(**asked | {"max_completion_tokens": 60})
+    assert (cut.choices[0].message.content, cut.choices[0].finish_reason, cut.usage.completion_tokens) == (
+        "",
+        "length",
+        60,
+    )
+    plain = client.chat.completions.create(**chat("x") | {"temperature": 0})
+    assert (plain.usage.completion_tokens, plain.usage.completion_tokens_details.reasoning_tokens) == (10, 0)
+    anything = {"model": "of-ones-own", "max_tokens": 5, "temperature": 0, "reasoning_effort": "low"}
+    assert client.chat.completions.create(**chat("x") | anything).usage.completion_tokens == 10
+    days = {model.id: model.shutdown_date for model in client.models.list()}
+    assert days["gpt-6-luna"] is None and days["gpt-5-nano"] == "2026-12-11"
+    server.fine_tuning_open = False
+    with pytest.raises(openai.PermissionDeniedError):
+        client.fine_tuning.jobs.create(model="gpt-4o-mini-2024-07-18", training_file=training_file(client))
+
+
 def test_files_keep_every_byte(server, client):
     content = bytes(range(256)) + b"\r\n--x\r\n\r\n\n"
     file = client.files.create(file=("caf\u00e9.jsonl", content), purpose="batch")
@@ -210,7 +256,7 @@ def test_a_batch_expires_is_cancelled_or_refused(server, client):
 def test_a_job_makes_a_model(server, client):
     file = training_file(client)
     job = client.fine_tuning.jobs.create(
-        model="gpt-3.5-turbo-1106",
+        model="gpt-4o-mini-2024-07-18",
         training_file=file,
         suffix="dgpt",
         seed=7,
@@ -222,11 +268,11 @@ def test_a_job_makes_a_model(server, client):
     server.check_models = True
     seen, job = statuses(client.fine_tuning.jobs.retrieve, job)
     assert seen == ["queued", "running", "succeeded"] and job.trained_tokens > 0 and job.finished_at
-    assert job.fine_tuned_model.startswith("ft:gpt-3.5-turbo-1106:org:dgpt:") and job.metadata == {"data": "abc"}
+    assert job.fine_tuned_model.startswith("ft:gpt-4o-mini-2024-07-18:org:dgpt:") and job.metadata == {"data": "abc"}
     assert client.fine_tuning.jobs.list_events(job.id).data[0].message == "The job is in status succeeded"
-    assert client.chat.completions.create(**chat("x") | {"model": job.fine_tuned_model}).choices
+    assert client.chat.completions.create(**tuned_chat(job.fine_tuned_model)).choices
     with pytest.raises(openai.NotFoundError) as error:
-        client.chat.completions.create(**chat("x") | {"model": "ft:gpt-3.5-turbo-1106:org::other"})
+        client.chat.completions.create(**tuned_chat("ft:gpt-4o-mini-2024-07-18:org::other"))
     assert error.value.code == "model_not_found" and server.paid == 1
     other = client.fine_tuning.jobs.create(model="m", training_file=file, hyperparameters={"n_epochs": 4})
     assert (other.hyperparameters.n_epochs, other.method.supervised.hyperparameters.n_epochs) == (4, 4)

@@ -10,6 +10,8 @@ from tqdm import tqdm
 from polclip.definitions.cache import AnswerCache
 from polclip.definitions.client import ask, connect
 from polclip.definitions.cost import BATCH_SHARE, Budget, bounded_price
+from polclip.definitions.known_models import check_alive
+from polclip.definitions.model_check import check_model
 from polclip.definitions.open_batches import OpenBatches
 from polclip.errors import UserError
 
@@ -67,6 +69,7 @@ def _check_batches(missing: Mapping[str, Mapping], cache: AnswerCache, settings:
 
 
 async def _ask_for(missing: Mapping[str, Mapping], cache: AnswerCache, settings: Mapping, run: str) -> None:
+    check_alive(settings["model"], settings["base_url"])
     budget, waiting, failures = budget_of(cache, settings, run), iter(missing.items()), []
     stopped = UserError("Stopped. What was under way has come in: run the same command again to get the rest.")
     loop = asyncio.get_running_loop()
@@ -97,6 +100,7 @@ async def _ask_for(missing: Mapping[str, Mapping], cache: AnswerCache, settings:
     progress = tqdm(total=len(missing), desc="definitions", unit="answer", mininterval=5)
     with progress:
         async with connect(settings["base_url"], settings["requests_per_minute"]) as client:
+            await check_model(client, settings)
             await asyncio.gather(*(ask_one_by_one() for _ in range(settings["at_once"])))
     if failures:
         raise failures[0]

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from polclip.definitions.client import answer_in, filtered_answer, harmless, is_completion
+from polclip.definitions.client import answer_in, filtered_answer, is_completion
+from polclip.definitions.server_errors import NO_CREDIT, harmless
 
 # OpenAI takes 50,000 requests and 200 MB: https://platform.openai.com/docs/guides/batch
 MOST_REQUESTS, MOST_BYTES = 50_000, 190_000_000
@@ -66,7 +67,8 @@ def outcome_of(line: Mapping, request: Mapping) -> Outcome:
         return Outcome(answer_in(body, request))
     if code == "content_filter":
         return Outcome(filtered_answer(request))
-    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 409, 429)
+    passing = status in (408, 409, 429) and code not in NO_CREDIT
+    refused = isinstance(status, int) and 400 <= status < 500 and not passing
     return Outcome(None, refused, ", ".join(filter(None, [status and f"HTTP {status}", code])))
 
 

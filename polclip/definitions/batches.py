@@ -19,9 +19,12 @@ from tqdm import tqdm
 from polclip.definitions.answers import budget_of, not_kept
 from polclip.definitions.batch_files import ENDPOINT, Outcome, chunks_of, line_of, lines_in, outcome_of
 from polclip.definitions.cache import AnswerCache
-from polclip.definitions.client import AGAIN, UNREADABLE_TRIES, UNREADABLE_WAIT, connect, harmless, plainly
+from polclip.definitions.client import UNREADABLE_TRIES, UNREADABLE_WAIT, connect, plainly
 from polclip.definitions.cost import BATCH_SHARE, Budget, price_of
+from polclip.definitions.known_models import check_alive
+from polclip.definitions.model_check import check_model
 from polclip.definitions.open_batches import OpenBatches
+from polclip.definitions.server_errors import AGAIN, NO_CREDIT, harmless, lacks_version
 from polclip.definitions.server_jobs import (
     PAGE,
     alone,
@@ -75,7 +78,10 @@ async def answer_by_batch(requests: Mapping[str, Mapping], cache: AnswerCache, s
     Raises UserError: for a batch that does not pass the server's validation; and, when all other answers are kept, for
     requests that are refused, that failed again and again, or that the budget does not suffice for.
     """
-    if not_kept(requests, cache):
+    missing = not_kept(requests, cache)
+    if missing:
+        if not OpenBatches(cache, settings["base_url"]).holding(missing):
+            check_alive(settings["model"], settings["base_url"])
         stopped = "Stopped. What was submitted goes on at the server: the same command collects it."
         await until_stopped(_answer_all(requests, cache, settings, run), stopped)
 
@@ -127,13 +133,21 @@ async def _submit(missing: Mapping[str, Mapping], asking: _Asking) -> None:
         affordable[key] = budget.reserve(missing[key])
     if others and len(affordable) < len(new):
         return  # there is more room when they are in: better than a batch of a few
+    if not affordable:
+        return
+    try:
+        await check_model(asking.client, asking.settings)
+    except UserError:
+        if others:
+            return  # they are paid for: they are collected first
+        raise
     for chunk in chunks_of({key: missing[key] for key in affordable}):
         await _submit_batch(chunk, sum(affordable[key] for key in chunk), asking)
 
 
 async def _submit_batch(requests: Mapping[str, Mapping], usd: float, asking: _Asking) -> None:
     digest = hashlib.sha256("\n".join(sorted(requests)).encode()).hexdigest()
-    absent = (
+    absent = lacks_version(asking.settings["base_url"]) or (
         f"{asking.where} has no Batch API (HTTP 404): set definitions.batch to false. What was answered before is kept."
     )
     asking.batches.plan(digest, requests, asking.run, usd)
@@ -160,7 +174,7 @@ async def _upload(requests: Mapping[str, Mapping], asking: _Asking, absent: str)
     try:
         with open(path, "wb") as file:
             file.writelines(line_of(key, request) for key, request in requests.items())
-        return await upload(asking.client, path, "batch", *asking.server, absent)
+        return await upload(asking.client, asking.cache, path, "batch", *asking.server, absent)
     finally:
         path.unlink(missing_ok=True)
 
@@ -274,8 +288,9 @@ def _raise_failures(asking: _Asking) -> None:
         open_still = [key for key in keys if asking.cache.answer(key) is None]
         if open_still:
             reasons = sorted({asking.reasons.get(key, "no reason given") for key in open_still})
+            unpaid = any(code in reason for reason in reasons for code in NO_CREDIT)
+            mend = "add credit to the account" if unpaid else "look at definitions.model and definitions.parameters"
             raise UserError(
                 f"{asking.where} {what} {len(open_still):,} of the requests ({'; '.join(reasons)}). The other answers "
-                "are kept: look at definitions.model, temperature and max_tokens, and run the same command again to "
-                "get the rest."
+                f"are kept: {mend}, and run the same command again to get the rest."
             )

@@ -7,13 +7,9 @@ since servers repeat keys in their messages and its exceptions carry the request
 import asyncio
 import json
 import logging
-import math
 import os
-import re
 from collections.abc import Awaitable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -21,17 +17,17 @@ import httpx2
 import openai
 
 from polclip.definitions.cost import limit_of, most_tokens_in
+from polclip.definitions.server_errors import NO_CREDIT, missing_key, sentence, unlike
+from polclip.downloads.proxies import HTTPX, proxy_for
 from polclip.errors import UserError
 
 # The library waits 0.5, 1, 2, 4, 8, 8 ... seconds with jitter, or what Retry-After says: after 408, 409, 429, 5xx,
-# timeouts and cut connections. What asks for more than these seconds it does not try again.
-RETRIES, LONGEST_REST = 10, 120
+# timeouts and cut connections.
+RETRIES = 10
 TIMEOUT_SECONDS = 60.0
 # What is no completion (a proxy's page, half a text) is asked for again, so many times in all.
 UNREADABLE_TRIES, UNREADABLE_WAIT = 5, 0.5
 OPENAI = "https://api.openai.com/v1"
-_HARMLESS_CODE = re.compile(r"[a-z_]{1,40}")
-AGAIN = "Answers so far are kept: run the same command again to get the rest."
 Given = TypeVar("Given")
 
 
@@ -52,22 +48,36 @@ def connect(base_url: str = "", requests_per_minute: float = 500) -> openai.Asyn
     """A client with the user's key, which keeps to a rate; `async with` closes it.
 
     base_url: of a server that speaks OpenAI's protocol; empty: OpenAI. Raises UserError when the key is missing
-    where one is needed.
+    where one is needed, and for a proxy that cannot be used.
     """
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key and not base_url:
-        raise UserError(_missing("is not set"))
+        raise UserError(missing_key("is not set"))
     if "@" in urlsplit(base_url).netloc:
         raise UserError("definitions.base_url: leave out name and password; type: export OPENAI_API_KEY=...")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line a request otherwise
     logging.getLogger("openai").setLevel(logging.WARNING)
+    address = base_url or OPENAI  # said, since the library would look into the environment otherwise
+    proxy = proxy_for(address, HTTPX)
     return openai.AsyncOpenAI(
         api_key=key or "none",
-        base_url=base_url or OPENAI,  # said, since the library would look into the environment otherwise
+        base_url=address,
         max_retries=RETRIES,
         timeout=TIMEOUT_SECONDS,
-        http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [Pace(requests_per_minute).turn]}),
+        http_client=openai.DefaultAsyncHttpxClient(
+            # With a transport of its own the client builds no proxies that this address does not need.
+            transport=httpx2.AsyncHTTPTransport(proxy=proxy, limits=openai.DEFAULT_CONNECTION_LIMITS),
+            event_hooks={"request": [Pace(requests_per_minute).turn], "response": [_stop_without_credit]},
+        ),
     )
+
+
+async def _stop_without_credit(response: httpx2.Response) -> None:
+    """Keep the library from trying again, where the account has nothing to pay with."""
+    if response.status_code == 429:
+        content = await response.aread()
+        if any(f'"{code}"'.encode() in content for code in NO_CREDIT):
+            response.headers["x-should-retry"] = "false"
 
 
 async def plainly(call: Awaitable[Given], base_url: str, model: str) -> Given:
@@ -75,7 +85,7 @@ async def plainly(call: Awaitable[Given], base_url: str, model: str) -> Given:
     try:
         return await call
     except openai.OpenAIError as error:
-        failure = _sentence(error, base_url or "OpenAI", model)
+        failure = sentence(error, base_url, model, RETRIES + 1)
     except ValueError as error:  # a key or an address that no header can hold
         failure = (
             f"The request to {base_url or 'OpenAI'} cannot be sent ({type(error).__name__}): are OPENAI_API_KEY and "
@@ -98,10 +108,7 @@ async def ask(client: openai.AsyncOpenAI, key: str, request: Mapping, base_url: 
         if completion:
             return answer_in(completion, request) | {"seconds": round(response.elapsed.total_seconds(), 3)}
         await asyncio.sleep(UNREADABLE_WAIT)
-    raise UserError(
-        f"definitions.base_url: {base_url or 'OpenAI'} does not answer as /chat/completions does. "
-        "An address looks like http://localhost:8000/v1"
-    )
+    raise UserError(unlike(base_url))
 
 
 async def _sent(client: openai.AsyncOpenAI, key: str, request: Mapping) -> httpx2.Response | None:
@@ -132,11 +139,6 @@ def is_completion(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("choices"), list)
 
 
-def harmless(code: object) -> str:
-    """An error's code, if it is a plain word that cannot hold a key; else an empty text."""
-    return code if isinstance(code, str) and _HARMLESS_CODE.fullmatch(code) else ""
-
-
 def filtered_answer(request: Mapping) -> dict:
     """What is kept of a request that the server's filter kept from being answered."""
     unpaid = {"finish_reason": "content_filter", "tokens_in": 0, "tokens_out": 0}
@@ -146,7 +148,8 @@ def filtered_answer(request: Mapping) -> dict:
 def answer_in(completion: Mapping, request: Mapping) -> dict:
     """What is kept of a chat completion, as the API writes it.
 
-    text, refusal, finish_reason; tokens_in, tokens_out (of a server that counts none, the most there can be);
+    text, refusal, finish_reason; tokens_in, tokens_out (of a server that counts none, the most there can be), and
+    tokens_reasoning, which are part of tokens_out;
     served_by, the model's name there; date (UTC, when it came in); seconds it took (null where that is not known).
     """
     choice = next(iter(completion["choices"]), {})
@@ -157,51 +160,8 @@ def answer_in(completion: Mapping, request: Mapping) -> dict:
         "finish_reason": choice.get("finish_reason"),
         "tokens_in": usage.get("prompt_tokens", most_tokens_in(request)),
         "tokens_out": usage.get("completion_tokens", limit_of(request) or 0),
+        "tokens_reasoning": (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0,
         "served_by": completion.get("model"),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": None,
     }
-
-
-def _missing(what: str) -> str:
-    return (
-        f"The environment variable OPENAI_API_KEY {what}: type `export OPENAI_API_KEY=...` with your key, or set "
-        "definitions.source to wordnet or none, since no other step needs a key."
-    )
-
-
-def _sentence(error: openai.OpenAIError, where: str, model: str) -> str:
-    """What went wrong, in words of our own."""
-    status = getattr(error, "status_code", None)
-    code = harmless(getattr(error, "code", None))
-    code = f", {code}" if code else ""
-    if status in (401, 403):
-        has_key = os.environ.get("OPENAI_API_KEY", "").strip()
-        return _missing(f"is refused by {where} (HTTP {status})" if has_key else f"is not set, and {where} wants one")
-    if status == 404:
-        return f"definitions.model: {where} has no model {model!r} for this key (HTTP 404). {AGAIN}"
-    if status == 429 and code == ", insufficient_quota":
-        return f"The account at {where} has no credit left. Add some. {AGAIN}"
-    if status in (408, 409, 429) or (status or 0) >= 500:
-        rest = _rest(error.response.headers)
-        if LONGEST_REST < rest < math.inf:
-            return f"{where} asks to be left alone for {rest / 60:.0f} minutes (HTTP {status}{code}). {AGAIN}"
-        return f"{where} still does not answer after {RETRIES + 1} tries (HTTP {status}{code}). {AGAIN}"
-    if status is not None:
-        return (
-            f"{where} does not take the request (HTTP {status}{code}): look at definitions.model, temperature and "
-            f"max_tokens. {AGAIN}"
-        )
-    if isinstance(error, openai.APIConnectionError):
-        return f"{where} cannot be reached ({type(error).__name__}). {AGAIN}"
-    return f"{where} gave an answer that cannot be read ({type(error).__name__}). {AGAIN}"
-
-
-def _rest(headers: Mapping[str, str]) -> float:
-    """The seconds that a server asks for in Retry-After, as a number or a date; 0 where it does not."""
-    said = headers.get("retry-after", "")
-    with suppress(ValueError):
-        return float(said)
-    with suppress(ValueError):
-        return (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
-    return 0.0

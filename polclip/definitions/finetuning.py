@@ -15,9 +15,12 @@ from openai.types.fine_tuning import FineTuningJob
 from tqdm import tqdm
 
 from polclip.definitions.cache import AnswerCache
-from polclip.definitions.client import connect, harmless
+from polclip.definitions.client import connect
 from polclip.definitions.cost import price_of
 from polclip.definitions.dgpt_corpus import check_dgpt_corpus
+from polclip.definitions.known_models import FINETUNING_ENDS, is_openai, today
+from polclip.definitions.model_check import check_model
+from polclip.definitions.server_errors import harmless, lacks_version
 from polclip.definitions.server_jobs import (
     PAGE,
     alone,
@@ -112,7 +115,7 @@ async def _job(
         job = await asked(partial(client.fine_tuning.jobs.retrieve, remembered[0][0]), base_url, model)
         if job is not None:
             return job
-    absent = (
+    absent = lacks_version(base_url) or (
         f"{base_url or 'OpenAI'} does not fine-tune models (HTTP 404), as most servers of one's own: set "
         "definitions.finetuning.corpus to none, and definitions.model to a model that was fine-tuned elsewhere."
     )
@@ -127,15 +130,22 @@ async def _job(
     async def create() -> FineTuningJob:
         nonlocal uploaded
         _check_price(about, finetuning)
-        uploaded = uploaded or await upload(client, corpus, "fine-tune", base_url, model, absent)
-        return await once(client).fine_tuning.jobs.create(
-            model=model,
-            training_file=uploaded,
-            method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": finetuning["epochs"]}}},
-            seed=finetuning["seed"],
-            suffix=finetuning["suffix"],
-            metadata={"polclip": digest},
-        )
+        await check_model(client, settings)
+        _check_open(settings)
+        uploaded = uploaded or await upload(client, cache, corpus, "fine-tune", base_url, model, absent)
+        try:
+            return await once(client).fine_tuning.jobs.create(
+                model=model,
+                training_file=uploaded,
+                method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": finetuning["epochs"]}}},
+                seed=finetuning["seed"],
+                suffix=finetuning["suffix"],
+                metadata={"polclip": digest},
+            )
+        except openai.PermissionDeniedError as error:
+            code = harmless(error.code)
+        # Outside of `except`, so that the library's error is not chained to it.
+        raise UserError(_closed(settings, f"HTTP 403, {code}" if code else "HTTP 403"))
 
     job = await start_once(look, create, base_url, model, absent)
     cache.execute("INSERT OR REPLACE INTO finetuned VALUES (?, ?, NULL)", (digest, job.id))
@@ -150,6 +160,22 @@ def _check_price(about: Mapping, finetuning: Mapping) -> None:
             f"lines in {about['epochs']} epochs, about {about['usd']:.2f} USD. Nothing was uploaded: raise it, or "
             "lower finetuning.lines or epochs."
         )
+
+
+def _check_open(settings: Mapping) -> None:
+    """Raise UserError where OpenAI fine-tunes for nobody any more."""
+    if is_openai(settings["base_url"]) and today() >= FINETUNING_ENDS:
+        raise UserError(_closed(settings, f"since {FINETUNING_ENDS}, for everybody"))
+
+
+def _closed(settings: Mapping, how: str) -> str:
+    where = settings["base_url"] or "OpenAI"
+    return (
+        f"definitions.finetuning: {where} does not let this account fine-tune {settings['model']!r} ({how}). OpenAI "
+        "closed fine-tuning in 2026 to organisations that had not used it lately, and closes it to all on "
+        f"{FINETUNING_ENDS}. Set definitions.finetuning.corpus to none to ask a model as it is, or name a server of "
+        "your own that fine-tunes in definitions.base_url. The corpus stays where it is, and is not uploaded again."
+    )
 
 
 async def _ended(client: openai.AsyncOpenAI, job: FineTuningJob, settings: Mapping) -> FineTuningJob | None:

@@ -102,8 +102,13 @@ def check_alive(model: str, base_url: str = "") -> None:
         raise UserError(shut_down(model, known.shutdown))
 
 
-def shut_down(model: str, day: date) -> str:
+def shut_down(model: str, day: date, base_url: str = "") -> str:
     """The sentence about a model that is gone."""
+    if not is_openai(base_url):
+        return (
+            f"definitions.model: {base_url} shut {model!r} down on {day}. Set definitions.model to one that it lists; "
+            "kept answers can still be used."
+        )
     living = (name for name, known in known_models().items() if known.price and not known.shutdown)
     return (
         f"definitions.model: OpenAI shut {model!r} down on {day}, and refuses all requests for it. Set "

@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,8 +13,11 @@ import openai
 from filelock import FileLock, Timeout
 from openai.pagination import AsyncCursorPage
 
+from polclip.definitions.cache import AnswerCache
 from polclip.definitions.client import UNREADABLE_TRIES, UNREADABLE_WAIT, plainly
+from polclip.definitions.server_errors import NO_CREDIT, unlike
 from polclip.errors import UserError
+from polclip.files import sha256
 
 # Seconds between two looks at what goes on: doubled from the first to the last.
 FIRST_LOOK, LONGEST_LOOK = 1.0, 60.0
@@ -24,6 +28,11 @@ LOCK_WAIT = 0.2
 PAGE = 100
 Job = TypeVar("Job")
 _UNREADABLE, _ABSENT = object(), object()
+# Files that were uploaded, by their SHA-256.
+_UPLOADS = (
+    "CREATE TABLE IF NOT EXISTS uploads (digest TEXT NOT NULL, purpose TEXT NOT NULL, base_url TEXT NOT NULL, "
+    "id TEXT NOT NULL, PRIMARY KEY (digest, purpose, base_url))"
+)
 
 
 class _Unreadable(Exception):
@@ -41,7 +50,7 @@ async def asked(call: Callable[[], Awaitable[Job | None]], base_url: str, model:
         if given is not _UNREADABLE:
             return given
         await asyncio.sleep(UNREADABLE_WAIT)
-    raise UserError(_unlike(base_url))
+    raise UserError(unlike(base_url))
 
 
 async def listed(first: Awaitable[AsyncCursorPage[Job]]) -> AsyncIterator[Job]:
@@ -58,9 +67,24 @@ async def listed(first: Awaitable[AsyncCursorPage[Job]]) -> AsyncIterator[Job]:
 
 
 async def upload(
-    client: openai.AsyncOpenAI, path: str | Path, purpose: str, base_url: str, model: str, absent: str
+    client: openai.AsyncOpenAI,
+    cache: AnswerCache,
+    path: str | Path,
+    purpose: str,
+    base_url: str,
+    model: str,
+    absent: str,
 ) -> str:
-    """The server's name of a file, streamed there; absent: what a UserError says of a server that takes no files."""
+    """The server's name of a file, streamed there unless it still has the file of an earlier try.
+
+    cache: in whose database uploads are remembered. absent: what a UserError says of a server that takes no files.
+    """
+    digest = sha256(path)
+    cache.execute(_UPLOADS)
+    place = (digest, purpose, base_url.rstrip("/"))
+    for (file_id,) in cache.execute("SELECT id FROM uploads WHERE digest = ? AND purpose = ? AND base_url = ?", place):
+        if await asked(partial(client.files.retrieve, file_id), base_url, model):
+            return file_id
 
     async def send():
         with open(path, "rb") as file:
@@ -69,6 +93,7 @@ async def upload(
     uploaded = await asked(send, base_url, model)
     if uploaded is None:
         raise UserError(absent)
+    cache.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", (*place, uploaded.id))
     return uploaded.id
 
 
@@ -93,7 +118,7 @@ async def start_once(
         if job is not _UNREADABLE:
             return job
         await asyncio.sleep(wait)
-    raise UserError(_unlike(base_url))
+    raise UserError(unlike(base_url))
 
 
 def once(client: openai.AsyncOpenAI) -> openai.AsyncOpenAI:
@@ -131,16 +156,9 @@ def _has_id(job: object) -> bool:
 
 def _passing(error: openai.OpenAIError) -> bool:
     status = getattr(error, "status_code", None) or 0
-    if getattr(error, "code", None) == "insufficient_quota":
+    if getattr(error, "code", None) in NO_CREDIT:
         return False
     return isinstance(error, openai.APIConnectionError) or status in (408, 409, 429) or status >= 500
-
-
-def _unlike(base_url: str) -> str:
-    return (
-        f"definitions.base_url: {base_url or 'OpenAI'} does not answer as OpenAI's API does. An address looks like "
-        "http://localhost:8000/v1"
-    )
 
 
 def look_waits() -> Iterator[float]:

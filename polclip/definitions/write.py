@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 SOURCES = ("none", "openai", "released", "wordnet")
 Instance = TextualInstance | VisualInstance
 # What is kept of an answer beside what it says.
-_PROVENANCE = ("text", "served_by", "date", "tokens_in", "tokens_out", "usd", "seconds")
+_PROVENANCE = ("text", "served_by", "date", "tokens_in", "tokens_out", "tokens_reasoning", "usd", "seconds")
 
 
 def write_definitions(
@@ -42,9 +42,10 @@ def write_definitions(
             run: whose `max_usd` it is.
 
     A line: instance_id, definition (null where there is none), source, model (null but for openai), flag (null, or why
-    there is none). Of openai also prompt, text (the answer as it came), served_by, date, tokens_in, tokens_out, usd and
-    seconds of the answer. The cost: corpus, split, source, model, instances, defined, flags (how many of each), and
-    requests, tokens_in, tokens_out, usd, seconds of all answers the definitions rest on, whether paid now or before.
+    there is none). Of openai also prompt, text (the answer as it came), served_by, date, tokens_in, tokens_out
+    (tokens_reasoning of them for reasoning), usd and seconds of the answer. The cost: corpus, split, source, model,
+    instances, defined, flags (how many of each), and requests, tokens_in, tokens_out, tokens_reasoning, usd, seconds of
+    all answers the definitions rest on, whether paid now or before.
     Raises UserError (see `client.connect`, `cost.Budget`); nothing is written then, but paid answers are kept.
     """
     source = settings["source"]
@@ -72,12 +73,13 @@ def write_definitions(
 
     write_json_lines(definitions, lines())
     path = Path(instances)
-    sums = {name: sum(answer[name] or 0 for answer in answers.values()) for name in _PROVENANCE[3:]}
+    sums = {name: sum(answer.get(name) or 0 for answer in answers.values()) for name in _PROVENANCE[3:]}
     write_json(
         cost,
         {"corpus": path.parent.name, "split": path.stem, "source": source, "model": asked}
         | {"instances": counts["instances"], "defined": counts["defined"], "flags": dict(sorted(flags.items()))}
         | {"requests": len(answers), "tokens_in": sums["tokens_in"], "tokens_out": sums["tokens_out"]}
+        | {"tokens_reasoning": sums["tokens_reasoning"]}
         | {"usd": round(sums["usd"], 6), "seconds": round(sums["seconds"], 3)},
     )
     log.info("%s: %s of %s defined, %s", path, counts["defined"], counts["instances"], dict(flags) or "none flagged")
@@ -132,5 +134,5 @@ def _asked(
             yield (
                 {"instance_id": instance_id, "definition": definition, "flag": flag}
                 | {"prompt": request["messages"][-1]["content"]}
-                | {name: answer[name] for name in _PROVENANCE}
+                | {name: answer.get(name) for name in _PROVENANCE}
             )
