@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,15 +12,21 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")]))
 )
 
+# Snakemake puts this path into the shell commands of its jobs without quotes: blanks, brackets and apostrophes would
+# end it. A path without any stays as it is.
+sys.executable = shlex.quote(sys.executable)
+
 from snakemake.exceptions import WorkflowError
 
 from polclip import settings
 from polclip.downloads.manifest import read_manifest
 from polclip.errors import UserError
 from polclip.evaluation.subsets import side_by_side
+from polclip.installation import check_folder
 from polclip.provenance import script_fingerprint
 
 try:
+    check_folder(Path(workflow.basedir))
     MANIFEST = read_manifest(Path(workflow.basedir, "rules", "datasets.yaml"))
     config.update(settings.check(config, MANIFEST))
 except UserError as error:
