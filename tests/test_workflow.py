@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -259,23 +258,6 @@ def test_a_rule_has_a_script_of_its_name_and_the_script_is_thin():
 def test_the_package_does_not_know_snakemake():
     for path in (ROOT / "polclip").rglob("*.py"):
         assert not re.search(r"^\s*(import|from) snakemake", path.read_text(encoding="utf-8"), re.MULTILINE), path
-
-
-def test_the_environment_is_the_lock_and_holds_what_the_package_needs():
-    lock = [
-        line
-        for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-        if not line.startswith("#")
-    ]
-    assert all(
-        re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*( ; platform_system == \"Linux\")?", line) for line in lock
-    )
-    environment = yaml.safe_load((ROOT / "environment.yaml").read_text(encoding="utf-8"))
-    assert environment["dependencies"][-1]["pip"] == lock
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    locked = {line.split("==")[0].lower().replace("-", "_") for line in lock}
-    needed = {re.split("[<>=]", name)[0].lower().replace("-", "_") for name in project["dependencies"]}
-    assert needed <= locked
 
 
 @pytest.fixture(scope="module")
