@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from polclip.downloads.manifest import Npm, Pip
+from polclip.downloads.proxies import NPM, REQUESTS, proxy_for
 from polclip.downloads.web import NotFetched
 from polclip.files import complete_or_absent
 
@@ -27,6 +28,8 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 NO_CONNECTION = re.compile(
     r"Retrying \(|ConnectionError|NewConnectionError|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT"
 )
+# What the clients say of a proxy that they cannot use.
+PROXY = re.compile(r"proxy|socks|InvalidURL|ERR_INVALID_URL|Invalid URL", re.IGNORECASE)
 
 
 def fetch_with_pip(source: Pip, folder: Path, sha256: str | None = None) -> Path:
@@ -111,7 +114,10 @@ def _stand_in_for_setuptools(folder: Path) -> None:
 
 
 def _run(command: list[str], cwd: Path | None = None, environment: dict[str, str] | None = None) -> None:
-    """Run a client quietly; NotFetched with a clause, and no address of a registry in it, when it fails."""
+    """Run a client quietly; NotFetched with a clause, and no address of a registry in it, when it fails.
+
+    UserError for a proxy that the client cannot use.
+    """
     client = "pip" if command[1:3] == ["-m", "pip"] else "npm"
     done = subprocess.run(
         command,
@@ -131,6 +137,8 @@ def _run(command: list[str], cwd: Path | None = None, environment: dict[str, str
         raise NotFetched("the package index has this version with another sha256 than the manifest")
     if "ENOSPC" in told or "No space left" in told:
         raise OSError(28, "No space left on device")
+    if PROXY.search(told):
+        proxy_for("https://registry.invalid/", REQUESTS if client == "pip" else NPM)
     if NO_CONNECTION.search(told):
         raise NotFetched(f"{client} has no connection to its package registry")
     lines = re.findall(r"^(?:ERROR:|npm (?:error|ERR!))(?! *(?:code |A complete log)) *(.+)$", told, flags=re.M)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from polclip.downloads.disk import check_space
 from polclip.downloads.drive import confirmed_address, refusal
+from polclip.downloads.proxies import REQUESTS, proxy_for, through_proxy
 from polclip.errors import UserError
 
 CHUNK_BYTES = 1 << 16
@@ -54,7 +55,8 @@ def download(
     process or a later one, asks only for the rest, and only if the file behind the URL is still the same.
     `attempts` in a row that bring nothing new are the end; between them `pause`, 2 `pause`, 4 `pause`, ... seconds
     pass, or what the server asks for, at most 60. `size` is the length in bytes that the file must have, if known.
-    Raises NotFetched; UserError when the disk is full, or has too little room for what is to come.
+    Raises NotFetched; UserError when the disk is full, or has too little room for what is to come, and for a proxy
+    that cannot be used.
     """
     resumed, failures, furthest = False, 0, _length(part)
     while True:
@@ -148,7 +150,9 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator[tuple[requests.Respon
 
     Where that is Drive's page about its virus scan, it is the answer of what its form leads to, once.
     """
+    proxy = proxy_for(url, REQUESTS)
     given = {"headers": headers, "stream": True, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
+    given |= {"proxies": {"http": proxy, "https": proxy}} if proxy else {}
     with requests.Session() as session:
         with session.get(url, **given) as answer:
             page = None if ".htm" in url else _page(answer)
@@ -239,7 +243,7 @@ def _failure(error: requests.RequestException | urllib3.exceptions.HTTPError, ur
     if isinstance(error, requests.exceptions.ReadTimeout | urllib3.exceptions.TimeoutError):
         return _Passing(f"{host} did not answer in time")
     if isinstance(error, requests.exceptions.ConnectionError):
-        return _Passing(f"no connection to {host}", kind=Unreachable)
+        return _Passing(f"no connection to {host}{through_proxy(url)}", kind=Unreachable)
     if isinstance(error, urllib3.exceptions.ProtocolError):
         return _Passing(f"{host} cut the connection")
     return _Passing(f"{shown(url)} cannot be fetched ({type(error).__name__})", kind=Unreachable)
