@@ -33,6 +33,8 @@ class Reason(StrEnum):
     CANNOT_BE_DECODED = "cannot be decoded"
     TOO_LARGE = "too large"
     TOO_THIN = "too thin"
+    HEIC = "HEIC, save it as JPEG or PNG"
+    SIGNED_PIXELS = "signed pixels"
     PIXELS_OF_32_BITS = "pixels of 32 bits"
 
 

@@ -241,6 +241,7 @@ class Disambiguator:
         phrase: str,
         images: Sequence[PictureFile] | str | Path | PictureSet,
         definition: str | None = None,
+        strict: bool = False,
     ) -> RankedImages:
         """Rank pictures by how well they show what a word means in a phrase, as "bat" in "bat mammal".
 
@@ -248,13 +249,14 @@ class Disambiguator:
             phrase: the word with what makes it plain; empty: the word alone.
             images: files, open files, a folder, or what `read_pictures` gave.
             definition: of what is meant, put behind the phrase.
+            strict: as in `read_pictures`.
         """
         phrase = phrase.strip() or word.strip()
         if not phrase:
             return RankedImages(phrase, (), (), Reason.NO_TEXT)
         if len(word) + len(phrase) + len(definition or "") > LONGEST_READ:
             return RankedImages("", (), (), Reason.TEXT_TOO_LONG)
-        pictures = self.read_pictures(images)
+        pictures = self.read_pictures(images, strict)
         if pictures.vectors is None:
             return self._without_pictures(phrase, pictures)
         query = VisualInstance("", "en", word.strip(), phrase, [], "")
@@ -282,13 +284,16 @@ class Disambiguator:
         return self._ranked_images(sense_key, pictures, pictures.vectors.plain @ imagined, k)
 
     @torch.inference_mode()
-    def describe(self, image: PictureFile, k: int = 5) -> Description:
-        """The k glosses nearest to the implicit gloss that ISG generates of a picture: s_gen against every g."""
+    def describe(self, image: PictureFile, k: int = 5, strict: bool = False) -> Description:
+        """The k glosses nearest to the implicit gloss that ISG generates of a picture: s_gen against every g.
+
+        strict: as in `read_pictures`.
+        """
         if not self.model.settings.isg:
             return Description(name_of(image, 0), (), Reason.NO_ISG)
         if self.index is None:
             return Description(name_of(image, 0), (), Reason.NO_INDEX)
-        read = self.read_pictures([image])
+        read = self.read_pictures([image], strict)
         if read.vectors is None:
             return Description(name_of(image, 0), (), read.skipped[0].reason)
         said = unit(read.vectors.generated[0]).float().cpu().numpy()
@@ -298,12 +303,17 @@ class Disambiguator:
             near.append(DescribedGloss(synset_id, tuple(synset.lemmas), synset.gloss, score))
         return Description(read.images[0], tuple(near))
 
-    def read_pictures(self, images: Sequence[PictureFile] | str | Path | PictureSet) -> PictureSet:
+    def read_pictures(
+        self, images: Sequence[PictureFile] | str | Path | PictureSet, strict: bool = False
+    ) -> PictureSet:
         """Pictures run through the image tower and the model, once for many questions.
 
-        images: files, open files, or a folder, of which all files with a picture's ending are taken.
+        Args:
+            images: files, open files, or a folder, of which all files with a picture's ending are taken.
+            strict: for pictures that strangers send: refuse damaged and very large ones. Otherwise what can be decoded
+                of a damaged picture is used, and a large one is scaled down; a warning says so.
         """
-        return images if isinstance(images, PictureSet) else self.reader.pictures(images)
+        return images if isinstance(images, PictureSet) else self.reader.pictures(images, strict)
 
     @staticmethod
     def _without_pictures(query: str, pictures: PictureSet) -> RankedImages:

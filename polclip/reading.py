@@ -102,13 +102,13 @@ class Reader:
         return encode_glosses(self.model, self.text_encoder, self.inventory, synset_ids)
 
     @torch.inference_mode()
-    def pictures(self, images: Sequence[PictureFile] | str | Path) -> PictureSet:
-        """Pictures of files, of open files, or of a folder, and why some cannot be used."""
+    def pictures(self, images: Sequence[PictureFile] | str | Path, strict: bool = False) -> PictureSet:
+        """Pictures of files, of open files, or of a folder, and why some cannot be used; strict: see `load_picture`."""
         files = files_of(images) if isinstance(images, str | Path) else list(images)
         names, parts, skipped = [], [], []
         for start in range(0, len(files), BATCH):
             some = files[start : start + BATCH]
-            store, reasons = store_pictures(self.image_encoder, some)
+            store, reasons = store_pictures(self.image_encoder, some, strict)
             skipped += [SkippedImage(name_of(some[at], start + at), reason) for at, reason in reasons.items()]
             if store is not None:
                 names += [name_of(some[int(at)], start + int(at)) for at in store.place]

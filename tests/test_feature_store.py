@@ -12,7 +12,7 @@ from polclip.encoders.embed import embed_pictures, embed_texts
 from polclip.encoders.feature_store import FeatureStore, shard_of, shard_writer
 from polclip.encoders.interface import EncodedImages, EncodedTexts
 from polclip.errors import UserError
-from polclip.pictures import read_picture
+from polclip.pictures import SCALED_DOWN, TRUNCATED, read_picture
 from polclip.records import Picture, write_records
 
 
@@ -240,10 +240,10 @@ def test_pictures_that_cannot_be_used_give_a_reason(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(broken)
         assert read_picture(tmp_path / name) == "cannot be decoded"
     assert read_picture(tmp_path / "no.png") == "missing"
-    monkeypatch.setattr("polclip.pictures.LARGEST_PIXELS", 1599)
+    monkeypatch.setattr("polclip.pictures.LARGEST_SCALED_PIXELS", 1599)
     assert read_picture(tmp_path / "good.png") == "too large"
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # the library's own limit
-    assert read_picture(tmp_path / "good.png") == "too large"
+    assert read_picture(tmp_path / "good.png", strict=True) == "too large"
 
 
 def listed(tmp_path, names):
@@ -266,6 +266,16 @@ def test_pictures_are_embedded_and_the_unusable_counted_by_reason(tmp_path, work
     assert count == len(shades) == len(store.place) and "broken.png" not in store
     assert json.loads((tmp_path / "skipped.json").read_text()) == {"cannot be decoded": 1, "missing": 2}
     np.testing.assert_array_equal(store.pooled(list(shades))[:, 0], list(shades.values()))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_and_large_pictures_are_embedded_and_counted_apart(tmp_path, workers):
+    Image.linear_gradient("L").save(tmp_path / "cut.bmp")
+    (tmp_path / "cut.bmp").write_bytes((tmp_path / "cut.bmp").read_bytes()[:-99])
+    Image.new("1", (9000, 6000), 1).save(tmp_path / "large.png")
+    table = listed(tmp_path, ["cut.bmp", "large.png", "lost.png"])
+    assert embed_pictures(table, ColourEncoder(), tmp_path / "out", tmp_path / "skipped.json", 1, workers) == 2
+    assert json.loads((tmp_path / "skipped.json").read_text()) == {TRUNCATED: 1, SCALED_DOWN: 1, "missing": 1}
 
 
 def test_the_number_of_shards_changes_no_picture(tmp_path):

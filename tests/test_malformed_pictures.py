@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 import pytest
 from malformed import cut, damaged, table, zipped
-from PIL import Image
+from PIL import Image, ImageFile
 from tiny_wordnet import tiny_inventory
 
 from polclip.corpora import image_senses, vwsd
@@ -22,7 +22,7 @@ from polclip.corpora.image_metadata import read_metadata
 from polclip.corpora.picture_files import unpack_pictures
 from polclip.errors import UserError
 from polclip.files import read_json
-from polclip.pictures import read_picture
+from polclip.pictures import SCALED_DOWN, TRUNCATED, load_picture, read_picture
 from polclip.records import TextualInstance, read_records
 
 # --- metadata of senses with pictures
@@ -216,10 +216,19 @@ READ_PICTURES = {  # how the file is made, size, colour in the middle
     "a broken camera's note": (saved("JPEG", Image.new("L", (8, 8), 9), exif=b"Exif\0\0MM\0*\0"), (8, 8), (9, 9, 9)),
 }  # fmt: skip
 DDS = b"DDS " + struct.pack("<7I", 124, 0x1007, 4, 4, 16, 0, 0) + bytes(44) + struct.pack("<I", 32) + bytes(48)
-JPEG = io.BytesIO()
-Image.effect_noise((64, 64), 90).save(JPEG, "JPEG")
+NOISE = Image.effect_noise((64, 64), 90).convert("RGB")
+
+
+def written(name, picture, **how):
+    file = io.BytesIO()
+    picture.save(file, name, **how)
+    return file.getvalue()
+
+
+JPEG = io.BytesIO(written("JPEG", NOISE))
 UNUSABLE_PICTURES = {
-    "a cut JPEG": (content(JPEG.getvalue()[:1500]), "cannot be decoded"),
+    "a JPEG cut before its first pixel": (content(JPEG.getvalue()[:400]), "cannot be decoded"),
+    "a WebP cut": (content(written("WEBP", NOISE)[:2000]), "cannot be decoded"),
     "no byte": (content(b""), "cannot be decoded"),
     "a text": (content(b"<html>Not found</html>"), "cannot be decoded"),
     "an SVG": (content(b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'), "cannot be decoded"),
@@ -227,7 +236,10 @@ UNUSABLE_PICTURES = {
         content(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"),
         "cannot be decoded",
     ),
-    "a DDS of no pixel format": (content(DDS), "cannot be decoded"),
+    "a DDS": (content(DDS), "cannot be decoded"),  # Pillow takes two seconds per megapixel
+    "a picture of an iPhone": (content(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"), "HEIC, save it as JPEG or PNG"),
+    "signed grey": (saved("TIFF", GREY, tiffinfo={339: 2}), "signed pixels"),
+    "floating point": (saved("TIFF", Image.new("F", (4, 4), 0.5)), "pixels of 32 bits"),
     "noise": (content(b"\x89PNG\r\n\x1a\n", bytes(range(256))), "cannot be decoded"),
     "sides of 30,000 pixels": (content(png(30_000, 30_000, 8, 2, b"")), "too large"),
     "a side of 30,000 pixels, a row high": (saved("PNG", Image.new("RGB", (30_000, 1))), "too thin"),
@@ -252,6 +264,129 @@ def test_unusable_pictures_are_skipped_by_reason(tmp_path, case):
     make, reason = case
     make(tmp_path / "p.jpg")
     assert read_picture(tmp_path / "p.jpg") == reason
+
+
+# --- damaged and large pictures: read as far as they can be, and refused where strangers send them
+
+DAMAGED = {
+    "a JPEG without its end": written("JPEG", NOISE)[:-2],
+    "half a JPEG": written("JPEG", NOISE)[:2000],
+    "half a progressive JPEG": written("JPEG", NOISE, progressive=True)[:2000],
+    "half a PNG": written("PNG", NOISE)[:6000],
+    "a PNG with a wrong checksum": written("PNG", NOISE)[:-20] + bytes(4) + written("PNG", NOISE)[-16:],
+    "half a GIF": written("GIF", NOISE)[:2000],
+    "half a BMP": written("BMP", NOISE)[:6000],
+    "half a TIFF": written("TIFF", NOISE)[:6000],
+    "half a PPM": written("PPM", NOISE)[:6000],
+}
+
+
+@table(DAMAGED)
+@pytest.mark.parametrize("is_open", [False, True])
+def test_of_a_damaged_picture_what_can_be_decoded_is_kept(tmp_path, case, is_open):
+    (tmp_path / "p").write_bytes(case)
+    read = load_picture(io.BytesIO(case) if is_open else tmp_path / "p")
+    assert read.image.size == (64, 64) and read.notes == (TRUNCATED,)
+    assert len(set(read.image.resize((8, 8), Image.Resampling.NEAREST).get_flattened_data())) > 8
+    assert load_picture(tmp_path / "p", strict=True).reason == "cannot be decoded"
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False and Image.MAX_IMAGE_PIXELS == 89_478_485
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1"])
+def test_a_picture_of_very_many_pixels_is_scaled_down(tmp_path, monkeypatch, name, mode):
+    mode = {"RGBA": "CMYK", "P": "RGB", "1": "L"}.get(mode, mode) if name == "JPEG" else mode
+    halves = Image.new("L", (400, 300), 255)
+    halves.paste(0, (0, 0, 200, 300))
+    halves.convert(mode).save(tmp_path / "p", name)
+    monkeypatch.setattr("polclip.pictures.LARGEST_PIXELS", 30_000)
+    read = load_picture(tmp_path / "p")
+    assert read.image.size == (200, 150) and read.notes == (SCALED_DOWN,)
+    left, right = read.image.getpixel((50, 75)), read.image.getpixel((150, 75))
+    assert max(left) < 8 and min(right) > 247
+    assert load_picture(tmp_path / "p", strict=True).reason == "too large"
+    monkeypatch.setattr("polclip.pictures.LARGEST_SCALED_PIXELS", 100_000)
+    assert load_picture(tmp_path / "p").reason == "too large"
+
+
+def test_a_picture_beyond_the_librarys_own_limit_is_scaled_down(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    (tmp_path / "p").write_bytes(written("PNG", NOISE)[:6000])
+    assert load_picture(tmp_path / "p").notes == (TRUNCATED,)
+    assert load_picture(tmp_path / "p", strict=True).reason == "too large"
+
+
+def test_a_format_that_takes_seconds_is_refused_where_strangers_send_it(tmp_path, monkeypatch):
+    (tmp_path / "p").write_bytes(b"P5 40 40 100\n" + bytes(range(100)) * 16)
+    monkeypatch.setattr("polclip.pictures.LARGEST_SLOW_PIXELS", 1_000)
+    assert load_picture(tmp_path / "p", strict=True).reason == "too large"
+    assert load_picture(tmp_path / "p").image.size == (40, 40)
+
+
+# --- drawings on transparency
+
+
+def drawing(mode, colour):
+    """A square of one colour on nothing."""
+    alpha = Image.new("L", (40, 40), 0)
+    alpha.paste(255, (10, 10, 30, 30))
+    if mode == "P":
+        picture = alpha.point(lambda value: value // 255).convert("P")
+        picture.putpalette([9, 9, 9, *colour])
+        return picture, {"transparency": b"\x00\xff"}
+    if mode in ("L key", "RGB key"):
+        key = 9 if mode == "L key" else (9, 9, 9)
+        picture = Image.new(mode[:-4], (40, 40), key)
+        picture.paste(colour[0] if mode == "L key" else colour, (10, 10, 30, 30))
+        return picture, {"transparency": key}
+    picture = Image.new(mode[:-1], (40, 40), colour[0] if mode == "LA" else colour)
+    picture.putalpha(alpha)
+    return picture, {}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L key", "RGB key"])
+@pytest.mark.parametrize(("colour", "ground"), [((255,) * 3, 0), ((240,) * 3, 0), ((0,) * 3, 255), ((200,) * 3, 255)])
+def test_a_drawing_on_transparency_is_seen(tmp_path, mode, colour, ground):
+    picture, how = drawing(mode, colour)
+    picture.save(tmp_path / "p.png", **how)
+    read = read_picture(tmp_path / "p.png", strict=True)
+    assert read.getpixel((2, 2)) == (ground,) * 3 and read.getpixel((20, 20)) == colour
+
+
+def test_a_faint_shadow_stays_on_white(tmp_path):
+    picture = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 20), (10, 10, 30, 30))
+    picture.save(tmp_path / "p.png")
+    assert read_picture(tmp_path / "p.png").getpixel((2, 2)) == (255, 255, 255)
+
+
+# --- grey of more than 8 bits
+
+RAMP = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(8, 0)
+DEEP = {
+    "PGM": content(b"P5 64 8 65535\n", RAMP.astype(">u2").tobytes()),
+    "PGM of 10 bits": content(b"P5 64 8 1023\n", (RAMP >> 6).astype(">u2").tobytes()),
+    "PGM as text": content(b"P2 64 8 65535\n", " ".join(map(str, RAMP.ravel())).encode()),
+    "PNG": saved("PNG", Image.fromarray(RAMP)),
+    "TIFF": saved("TIFF", Image.fromarray(RAMP)),
+    "TIFF with black and white exchanged": saved("TIFF", Image.fromarray(65535 - RAMP), tiffinfo={262: 0}),
+    "JPEG 2000": saved("JPEG2000", Image.fromarray(RAMP)),
+}
+
+
+@table(DEEP)
+def test_deep_grey_keeps_its_shades(tmp_path, case):
+    case(tmp_path / "p")
+    read = np.asarray(read_picture(tmp_path / "p"))[:, :, 0].astype(int)
+    assert np.abs(read - (RAMP >> 8)).max() <= 1
+
+
+def test_a_shade_of_deep_grey_may_stand_for_transparent(tmp_path):
+    picture = np.full((8, 8), 65535, dtype=np.uint16)
+    picture[2:6, 2:6] = 100
+    Image.fromarray(picture).save(tmp_path / "p.png", transparency=100)
+    read = read_picture(tmp_path / "p.png")
+    assert (read.getpixel((0, 0)), read.getpixel((4, 4))) == ((255,) * 3, (0,) * 3)
 
 
 @pytest.mark.parametrize(

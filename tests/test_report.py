@@ -413,6 +413,16 @@ def test_a_broken_picture_is_a_named_gap(tmp_path):
     assert lost and all("no picture" in gap.attributes["aria-label"] for gap in lost)
 
 
+def test_the_header_counts_the_gold_pictures_that_could_not_be_read(tmp_path):
+    inputs = replace(build(tmp_path, count=12), metrics=[])
+    scores = pd.read_csv(inputs.scores, sep="\t")
+    of_hard = scores[(scores["benchmark"] == "hard") & (scores["subset"] == "all")]
+    readable = of_hard.assign(subset="readable_gold", n=of_hard["n"] - 3)
+    pd.concat([scores, readable]).to_csv(inputs.scores, sep="\t", index=False)
+    head = page_of(tmp_path, inputs)[0].one("section", id="visual").all("thead")[0].text()
+    assert head.count("3 gold pictures could not be read") == 2  # HR@1 and MRR of one benchmark
+
+
 def test_a_thumbnail_is_a_small_square_on_white(tmp_path):
     Image.new("RGBA", (300, 100), (0, 0, 0, 0)).save(tmp_path / "wide.png")
     uri = thumbnail(tmp_path / "wide.png", 64)

@@ -8,6 +8,7 @@ import pytest
 from polclip.corpora import semcor_tags, unified_wsd
 from polclip.errors import UserError
 from polclip.evaluation.baselines import predict_baseline
+from polclip.evaluation.prediction_files import LOWEST
 from polclip.evaluation.scores import score_predictions
 from polclip.evaluation.subsets import ids_by_set, read_instance_ids, read_training_senses, side_by_side
 from polclip.files import write_json_lines
@@ -149,6 +150,27 @@ def test_languages_that_are_scored_together_count_the_same(tmp_path):
         ("all", "hr@1", 50, 4), ("all", "mrr", 75, 4), ("en", "hr@1", 100, 3), ("en", "mrr", 100, 3),
         ("fa", "hr@1", 0, 1), ("fa", "mrr", 50, 1),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lost", "readable"), [((), None), ((1, 2), 2), ((0, 1, 2, 3), None)])
+def test_gold_pictures_that_could_not_be_read_are_counted_in_the_row_of_the_benchmark(tmp_path, lost, readable):
+    pictures = [f"vwsd:test/{letter}.jpg" for letter in "ab"]
+    asked = [VisualInstance(f"q{at}", "en", "w", "w p", pictures, pictures[0]) for at in range(4)]
+    write_records(tmp_path / "q.parquet", VisualInstance, asked)
+    lines = [
+        {"instance_id": f"q{at}", "candidates": pictures[::-1], "scores": [0.5, LOWEST]}
+        if at in lost
+        else {"instance_id": f"q{at}", "candidates": pictures, "scores": [0.5, -0.5]}
+        for at in range(4)
+    ]
+    write_json_lines(tmp_path / "p.jsonl", lines)
+    rows = score_predictions("visual", "v", [tmp_path / "q.parquet"], [tmp_path / "p.jsonl"], "main", 1, 50)["rows"]
+    found = {row["subset"]: row for row in rows if row["metric"] == "hr@1"}
+    assert found["all"]["value"] == 100 - 25 * len(lost) and found["all"]["n"] == 4
+    assert found["all"]["unreadable_golds"] == found["en"]["unreadable_golds"] == len(lost)
+    assert ("readable_gold" in found) == (readable is not None)
+    if readable is not None:
+        assert (found["readable_gold"]["value"], found["readable_gold"]["n"]) == (100, readable)
 
 
 @pytest.mark.skipif(not ARCHIVES.is_dir(), reason="the benchmark archives are not at ../shared")

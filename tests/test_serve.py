@@ -15,7 +15,7 @@ from PIL import Image
 from served_run import memory_mb
 from starlette.requests import Request
 from test_cli_senses import rounded
-from test_malformed_pictures import png
+from test_malformed_pictures import NOISE, png, written
 from tiny_project import CONCEPTS
 from typer.testing import CliRunner
 
@@ -238,6 +238,9 @@ def bombs():
         ("program.png", b"\x7fELF" + bytes(range(256)) * 400),
         ("../../escape.png", b"MZ" + bytes(1_000_000)),
         ("cut.png", large.getvalue()[:500]),
+        # What the workflow reads of its corpora: by halves, and scaled down.
+        ("half.jpg", written("JPEG", NOISE)[:2000]),
+        ("sixty.png", written("PNG", Image.new("1", (10_000, 6_000)))),
     ]
 
 
@@ -250,8 +253,10 @@ def test_hostile_pictures_are_left_out_with_the_reason_and_cost_no_memory(run, a
         assert [(one["image"], one["reason"]) for one in answer["skipped"]] == [
             ("bomb.png", "too large"), ("claims.png", "too large"), ("program.png", "cannot be decoded"),
             ("../../escape.png", "cannot be decoded"), ("cut.png", "too large"),
+            ("half.jpg", "cannot be decoded"), ("sixty.png", "too large"),
         ]  # fmt: skip
-    assert ask("describe", files=files[:1])[1]["pictures"][0]["reason"] == "too large"
+    described = ask("describe", files=[files[0], files[5]])[1]["pictures"]
+    assert [one["reason"] for one in described] == ["too large", "cannot be decoded"]
     largest = io.BytesIO()
     Image.new("L", (7_000, 7_000)).save(largest, "PNG")  # just what is allowed
     for _ in range(3):

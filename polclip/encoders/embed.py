@@ -1,10 +1,10 @@
 """The embedding step: frozen towers run once over each distinct text and picture."""
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from polclip.encoders.feature_store import ShardWriter, shard_of, shard_writer
 from polclip.encoders.interface import EncodedImages, ImageEncoder, TextEncoder, by_length
 from polclip.errors import UserError
 from polclip.files import open_parquet, sha256, write_json
-from polclip.pictures import read_picture
+from polclip.pictures import PictureRead, load_picture
 from polclip.records import Picture, read_records
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def _texts_of_shard(file: pq.ParquetFile, shard: int, shards: int) -> Iterator[t
 
 
 class _PictureFiles(Dataset):
-    """Pictures read and prepared, or the reason why one cannot be used."""
+    """Pictures read and prepared, each with the reason why it cannot be used or with the notes on how it was read."""
 
     def __init__(self, paths: pa.ChunkedArray, encoder: ImageEncoder) -> None:
         self.paths, self.prepare = paths, encoder.prepare
@@ -147,9 +147,9 @@ class _PictureFiles(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: int) -> tuple[int, torch.Tensor | str]:
-        picture = read_picture(self.paths[place].as_py())
-        return place, picture if isinstance(picture, str) else self.prepare(picture)
+    def __getitem__(self, place: int) -> tuple[int, torch.Tensor | None, PictureRead]:
+        read = load_picture(self.paths[place].as_py())
+        return place, None if read.image is None else self.prepare(read.image), replace(read, image=None)
 
 
 def _pictures_of_shard(pictures: str | Path, shard: int, shards: int) -> pa.Table:
@@ -166,10 +166,13 @@ def _pictures_of_shard(pictures: str | Path, shard: int, shards: int) -> pa.Tabl
     return pa.Table.from_batches(batches, schema).combine_chunks()
 
 
-def _some_good(batch: list[tuple[int, torch.Tensor | str]]) -> tuple[list[int], torch.Tensor | None, dict[int, str]]:
-    good = [(place, picture) for place, picture in batch if not isinstance(picture, str)]
-    reasons = {place: reason for place, reason in batch if isinstance(reason, str)}
-    return [place for place, _ in good], torch.stack([p for _, p in good]) if good else None, reasons
+def _some_good(
+    batch: list[tuple[int, torch.Tensor | None, PictureRead]],
+) -> tuple[list[int], torch.Tensor | None, dict[int, PictureRead]]:
+    """The places of pictures that can be used, their pixels, and how every picture of the batch was read."""
+    good = [(place, prepared) for place, prepared, _ in batch if prepared is not None]
+    pixels = torch.stack([prepared for _, prepared in good]) if good else None
+    return [place for place, _ in good], pixels, {place: read for place, _, read in batch}
 
 
 def _on_host(x: torch.Tensor) -> np.ndarray:
@@ -195,14 +198,15 @@ def embed_pictures(
 ) -> int:
     """Encode the pictures of a Parquet file (Picture), those of one shard, into a feature folder; return their number.
 
-    Pictures that are missing, broken or too large are left out and counted by reason in the JSON file `skipped`.
+    Pictures that are missing, cannot be decoded or are too large are left out and counted by reason in the JSON file
+    `skipped`. Those of which a part could be decoded, and those that were scaled down, are kept and counted there too.
 
     Args:
         workers: processes that read and prepare pictures beside the encoder; 0: none.
         described: what the features were made with, stored beside them.
     """
     items = _pictures_of_shard(pictures, shard, shards)
-    reasons: dict[str, int] = {}
+    reasons: Counter[str] = Counter()
     loader = DataLoader(
         _PictureFiles(items["path"], encoder),
         batch,
@@ -217,20 +221,23 @@ def embed_pictures(
     # Batches are copied and written while later ones are encoded: a GPU always has one waiting.
     with shard_writer(folder, described) as writer, ThreadPoolExecutor(1) as beside:
         pending: deque[Future] = deque()
-        for places, prepared, unusable in loader:
-            for place, reason in unusable.items():
-                log.warning("%s skipped: %s", items["path"][place], reason)
-                reasons[reason] = reasons.get(reason, 0) + 1
+        for places, prepared, how_read in loader:
+            for place, read in how_read.items():
+                if read.reason:
+                    log.warning("%s skipped: %s", items["path"][place], read.reason)
+                for note in read.notes:
+                    log.warning("%s: %s", items["path"][place], note)
+                reasons.update([read.reason] if read.reason else read.notes)
             if prepared is not None:
                 ids = items["picture_id"].take(places).to_pylist()
                 pending.append(beside.submit(_write, writer, ids, encoder(prepared)))
                 if len(pending) > WRITING_BEHIND:
                     pending.popleft().result()
-            progress.update(len(places) + len(unusable))
+            progress.update(len(how_read))
         for written in pending:
             written.result()
         if not writer.items and (shards == 1 or len(items) > FEW_PICTURES):
-            raise UserError(f"None of the {len(items)} pictures of {pictures} could be read: {reasons}.")
+            raise UserError(f"None of the {len(items)} pictures of {pictures} could be read: {dict(reasons)}.")
     progress.close()
     write_json(skipped, reasons)
     return writer.items

@@ -3,6 +3,7 @@
 So whatever reads stored features reads these, and what a user asks is computed as the workflow computes it.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,8 +15,9 @@ from polclip.answers import Reason
 from polclip.corpora.texts import text_id
 from polclip.encoders.feature_store import FeatureStore
 from polclip.encoders.interface import ImageEncoder, TextEncoder, by_length
-from polclip.pictures import read_picture
+from polclip.pictures import load_picture
 
+log = logging.getLogger(__name__)
 BATCH = 16  # what fits a CPU's cache is fastest there
 
 PictureFile = str | Path | BinaryIO
@@ -44,18 +46,23 @@ def store_tokens(read: dict[str, tuple[np.ndarray, np.ndarray]]) -> FeatureStore
 
 
 def store_pictures(
-    encoder: ImageEncoder, files: Sequence[PictureFile]
+    encoder: ImageEncoder, files: Sequence[PictureFile], strict: bool = False
 ) -> tuple[FeatureStore | None, dict[int, Reason]]:
-    """Features of pictures under their place among `files` ("0", "1" ...), and why the others have none."""
+    """Features of pictures under their place among `files` ("0", "1" ...), and why the others have none.
+
+    strict: read them as pictures that strangers send, see `load_picture`.
+    """
     reasons: dict[int, Reason] = {}
     places, prepared = [], []
     for place, file in enumerate(files):
-        picture = read_picture(file)
-        if isinstance(picture, str):
-            reasons[place] = Reason(picture)
+        read = load_picture(file, strict)
+        if read.image is None:
+            reasons[place] = Reason(read.reason)
         else:
             places.append(str(place))
-            prepared.append(encoder.prepare(picture))
+            prepared.append(encoder.prepare(read.image))
+        for note in read.notes:
+            log.warning("%s: %s", file if isinstance(file, str | Path) else "an open file", note)
     if not places:
         return None, reasons
     states, pooled, classes = encoder(torch.stack(prepared))

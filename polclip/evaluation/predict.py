@@ -9,6 +9,7 @@ import torch
 from polclip.corpora.texts import Definitions
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
+from polclip.evaluation.prediction_files import LOWEST
 from polclip.files import write_json_lines
 from polclip.inventory import Inventory
 from polclip.model.blocks import unit
@@ -19,7 +20,6 @@ from polclip.training.corpora import TextualCorpus, gloss_ids, read_queries, tok
 from polclip.training.sense_table import SenseTable
 
 AT_ONCE = 64
-LOWEST = -4.0  # below any sum of two cosines
 
 
 def ranked(instance_id: str, candidates: Sequence[str], scores: Sequence[float]) -> Prediction:

@@ -11,6 +11,7 @@ from polclip.errors import UserError
 from polclip.files import read_json_lines, write_text
 from polclip.records import Prediction, TextualInstance, VisualInstance, read_records
 
+LOWEST = -4.0  # the score of a picture without features; below any sum of two cosines
 _KINDS = {"textual": TextualInstance, "visual": VisualInstance}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from polclip.evaluation.prediction_files import read_instances, read_predictions
+from polclip.evaluation.prediction_files import LOWEST, read_instances, read_predictions
 from polclip.evaluation.significance import compare, percentile_interval, resampled_means
 from polclip.evaluation.subsets import TrainingSenses, textual_subsets
 from polclip.evaluation.textual import f1_by_sense, f1_of, precision_of, score_textual
@@ -51,7 +51,14 @@ def _values(
         frame["group"] = [instance.language for instance in instances]
         frame["with_rivals"] = [bool(instance.rivals) for instance in instances]
         frame["hit"], frame["reciprocal_rank"] = ranks.hits, ranks.reciprocal_ranks
+        frame["readable_gold"] = [_gold_was_read(instance, predictions) for instance in instances]
     return frame
+
+
+def _gold_was_read(instance: VisualInstance, predictions: dict[str, Prediction]) -> bool:
+    """Whether the system had the gold picture: one that is missing or cannot be decoded is scored LOWEST."""
+    found = predictions.get(instance.instance_id)
+    return found is None or (instance.gold, LOWEST) not in zip(found.candidates, found.scores, strict=True)
 
 
 def _first_answers(predictions: dict[str, Prediction]) -> dict[str, list[str]]:
@@ -73,9 +80,11 @@ def score_predictions(
     """The scores of a benchmark in the form of `scores/{experiment}/seed-{seed}/{benchmark}.json`.
 
     instances_paths, predictions_paths: one each, or several that count as one benchmark (VWSD's languages).
-    Rows by subset: all, then those of `textual_subsets` (training, corrected: see there), or languages and
-    `with_rivals` (visual instances that show another sense of the word). Visual `all` and `with_rivals` are
-    means over languages. Intervals are 95 % percentiles of a bootstrap over instances (within each language);
+    Rows by subset: all, then those of `textual_subsets` (training, corrected: see there), or languages,
+    `with_rivals` (visual instances that show another sense of the word), and `readable_gold` (where some gold picture
+    was missing or could not be decoded: the instances with the others; its n says how many). Each visual row has
+    `unreadable_golds`, the number of such gold pictures among its n. Visual subsets that are no language are means over
+    languages. Intervals are 95 % percentiles of a bootstrap over instances (within each language);
     those of `macro_f1`, the mean F1 of the gold senses (of all, and of amended), of a bootstrap over gold
     senses. n: instances.
     """
@@ -97,6 +106,8 @@ def score_predictions(
             value = float(np.mean([statistic(mean)[0] for mean in means]))
             drawn = np.mean([statistic(draw) for draw in draws], axis=0)
             rows.append(_row(subset, metric, value, drawn, len(frame)))
+            if task == "visual":
+                rows[-1]["unreadable_golds"] = int((~frame["readable_gold"]).sum())
         if task == "textual" and subset in ("all", "amended"):
             gold = {instance.instance_id: instance.gold for instance, here in zip(instances, mask, strict=True) if here}
             f1 = np.array(list(f1_by_sense(gold, _first_answers(predictions)).values()))
@@ -116,6 +127,9 @@ def _visual_subsets(values: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
         yield language, (values["group"] == language).to_numpy()
     if values["with_rivals"].any():
         yield "with_rivals", values["with_rivals"].to_numpy()
+    readable = values["readable_gold"].to_numpy()
+    if readable.any() and not readable.all():
+        yield "readable_gold", readable
 
 
 def compare_experiments(

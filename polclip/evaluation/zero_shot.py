@@ -11,7 +11,8 @@ import torch
 
 from polclip.corpora.texts import Definitions, class_synsets
 from polclip.encoders.feature_store import FeatureStore
-from polclip.evaluation.predict import LOWEST, ranked
+from polclip.evaluation.predict import ranked
+from polclip.evaluation.prediction_files import LOWEST
 from polclip.inventory import Inventory
 from polclip.model.blocks import unit
 from polclip.records import Prediction

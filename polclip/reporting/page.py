@@ -71,6 +71,7 @@ def write_report(
         "headline": summary.headline(tables, main),
         "tables": tables,
         "subsets": {table.task: summary.subset_cells(scores, table) for table in tables},
+        "unreadable_golds": summary.unreadable_golds(scores),
         "published": {table.task: published_systems(table) for table in tables},
         "notes": experiment_notes(provenance),
         "trained_on": training_rows(corpora, provenance),

@@ -22,6 +22,7 @@ SUBSETS = {
     "one_candidate": "one candidate",
     "several_candidates": "several candidates",
     "amended": "instances of ALLamended, old labels",
+    "readable_gold": "the gold picture can be read",
 }
 
 
@@ -120,6 +121,18 @@ def score_table(scores: pd.DataFrame, task: str, main: str, baselines: Sequence[
     names = list(dict.fromkeys(rows["experiment"]))
     experiments = sorted((name for name in names if name not in baselines), key=lambda name: name != main)
     return ScoreTable(task, columns, experiments, [name for name in names if name in baselines], cells)
+
+
+def unreadable_golds(scores: pd.DataFrame) -> dict[str, int]:
+    """How many gold pictures of each visual benchmark were missing or could not be decoded; without those of none."""
+    found: dict[str, int] = {}
+    scores = scores[scores["task"] == "visual"]
+    for _, rows in scores.groupby(["experiment", "seed", "benchmark"], sort=False):
+        n = rows.groupby("subset")["n"].max()
+        if "readable_gold" in n:
+            benchmark = rows["benchmark"].iloc[0]
+            found[benchmark] = max(found.get(benchmark, 0), int(n.max() - n["readable_gold"]))
+    return found
 
 
 def amended_apart(scores: pd.DataFrame) -> pd.DataFrame:

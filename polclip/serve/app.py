@@ -151,7 +151,7 @@ async def images(request: Request) -> Response:
     def answer(served: Served, form: FormData, files: list[UploadFile]) -> dict:
         phrase, word, definition = (_field(form, name) for name in ("phrase", "word", "definition"))
         given = [file.file for file in files]
-        ranking = served.disambiguator.rank_images(word or phrase, phrase, given, definition or None)
+        ranking = served.disambiguator.rank_images(word or phrase, phrase, given, definition or None, strict=True)
         return _with_places(as_plain(ranking), files)
 
     return await _of_form(request, answer)
@@ -162,7 +162,7 @@ async def describe(request: Request) -> Response:
 
     def answer(served: Served, form: FormData, files: list[UploadFile]) -> dict:
         k = _k(_field(form, "k") or 5)
-        told = [as_plain(served.disambiguator.describe(file.file, k)) for file in files]
+        told = [as_plain(served.disambiguator.describe(file.file, k, strict=True)) for file in files]
         return {"pictures": [one | {"image": _name(files[at])} for at, one in enumerate(told)]}
 
     return await _of_form(request, answer)
