@@ -21,6 +21,7 @@ from polclip.files import read_json, read_json_lines, write_json, write_json_lin
 from polclip.records import Picture, TextualInstance, VisualInstance, read_records, write_records
 from polclip.reporting.comparison import MOST_ROWS, as_json, compare
 from polclip.reporting.costs import costs_by_rule
+from polclip.reporting.failures import textual_failures
 from polclip.reporting.figures import over_seeds
 from polclip.reporting.gallery import chosen, textual_example, thumbnail
 from polclip.reporting.inputs import ReportInputs, ReportSettings
@@ -451,6 +452,19 @@ def test_failures_add_up(page, run):
     }
     assert times["another sense of the same word"] == rivals
     assert wilson(0.5, 100) == pytest.approx((40.38, 59.62), abs=0.01)  # Wilson's interval of 50 in 100
+
+
+def test_instances_without_candidates_have_a_range_of_their_own(tmp_path):
+    keys = [f"bat%1:05:0{number}::" for number in range(3)]
+    instances = [
+        TextualInstance(name, "s", ["bat"], 0, 1, "bat", "n", keys[:count], keys[:1])
+        for name, count in (("none", 0), ("one", 1), ("two", 2), ("three", 3))
+    ]
+    write_records(tmp_path / "i.parquet", TextualInstance, instances)
+    answers = {"none": None, "one": keys[0], "two": keys[1], "three": keys[2]}
+    tables = dict(textual_failures("tiny", tmp_path / "i.parquet", [answers], Learned()).ordered())
+    rows = [(name, row.n, row.right) for name, row in tables["By number of candidates"]]
+    assert rows == [("0", 1, 0), ("1\u20132", 2, 1), ("3\u20134", 1, 0)]
 
 
 def test_two_experiments_are_compared_instance_by_instance(page, run):

@@ -2,6 +2,9 @@
 
 Answers and gold are sets of sense keys. An answered instance earns |answers in gold| / |answers|;
 precision = earned / answered instances, recall = earned / gold instances, F1 their harmonic mean.
+
+The micro F1 script that Maru et al. 2022 publish is the same for single answers; of several answers it gives a whole
+point for one that is right, and counts each wrong answer where none is. Their macro F1 is `macro_f1`.
 """
 
 from collections import defaultdict
@@ -91,8 +94,9 @@ def f1_by_sense(gold: Mapping[str, Collection[str]], predictions: Mapping[str, S
     """The F1 of each gold sense (0 to 1), by sense key.
 
     A hit counts for every gold sense of its instance and a miss, or no answer, against every one; a wrong
-    answer counts against the precision of the sense it names. An answer of several keys counts in equal parts
-    (Maru et al. 2022, the evaluation published with the benchmark; not its strict form).
+    answer counts against the precision of the sense it names. An answer of several keys counts in equal parts: one
+    part as a hit where any key is right, and one part against each of the answered senses, the right ones too, where
+    any is wrong (Maru et al. 2022, the evaluation published with the benchmark; not its strict form).
     """
     hit, missed, wrong = defaultdict(float), defaultdict(float), defaultdict(float)
     for instance_id, keys in gold.items():

@@ -137,6 +137,9 @@ def answered(
 
 
 def candidates_bin(count: int) -> str:
+    """The range that a number of candidates is in; a word that the inventory does not have has none at all."""
+    if count == 0:
+        return "0"
     for low, high in ((1, 2), (3, 4), (5, 6), (7, 10), (11, 20)):
         if count <= high:
             return f"{low}\u2013{high}"
