@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ def files(tmp_path):
     (tmp_path / "right.txt").write_text("d000.s000.t001 look_up%2:35:01::\r\nd000.s000.t000 bat%1:05:00::\r\n")
     (tmp_path / "half.txt").write_text("d000.s000.t000 bat%1:05:00::\n")
     (tmp_path / "astray.txt").write_text("d000.s000.t000 bat%1:05:00::\nd000.s000.t009 bat%1:05:00::\n")
+    (tmp_path / "other.txt").write_text("d000.s000.t009 bat%1:05:00::\n")
     pictures = [f"{letter}.jpg" for letter in "abcdefghij"]
     for folder in ("gold", "system"):
         (tmp_path / folder).mkdir()
@@ -38,6 +40,72 @@ def test_textual_json_is_an_object_a_prediction_file(files):
     assert half["file"].endswith("half.txt") and half["subsets"]["v"]["recall"] == 0
 
 
+ALL = """senseval2.d000.s000.t000 all%5:00:00:all:00
+senseval2.d000.s000.t001 bat%1:05:00:: bat%1:06:00::
+senseval3.d000.s000.t000 bid%1:10:00::
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "checks", "said"),
+    [
+        (ALL, {}, []),
+        (ALL + "d9 bat%1:05:00::\n", {"outside_gold": 1}, ["1 of 4 answered .* such as d9. They are"]),
+        ("senseval2.d000.s000.t000\n", {"lines_without_key": 1}, ["no key: 1. They", "no instance .* answered"]),
+        (ALL + ALL, {"repeated_lines": 3}, ["earlier line: 3. Their keys are joined"]),
+        (ALL.replace("%5", "%3"), {"other_notation": 1}, ["1 of 4 keys are not sense keys, such as all%3"]),
+        (ALL.replace("all:00\n", "\n").replace("all%5", "all%3"), {"other_notation": 1}, ["all%3:00:00:"]),
+        (ALL.replace("bat%", "Bat%"), {"other_notation": 2}, ["such as Bat%1:05:00::.*in lower case"]),
+        (ALL.replace("all%5:00:00:all:00", "all.s.01"), {"other_notation": 1}, ["1 of 4 .* such as all.s.01"]),
+        (ALL.replace("bid%1:10:00::", "06540702-n"), {"other_notation": 1}, ["such as 06540702-n"]),
+        (ALL.replace("bid%1:10:00::", "bn:00010370n"), {"other_notation": 1}, ["such as bn:00010370n"]),
+        (ALL.replace("bid%1:10", "bid%2:40"), {"other_lemma": 1}, ["such as bid%2:40:00:: of .* is bid%1:10:00::"]),
+        (ALL.replace("bid%", "Bid%").splitlines()[2], {"other_notation": 1}, ["not sense keys", "none of 1 answers"]),
+    ],
+)  # fmt: skip
+def test_what_is_odd_about_answers_is_counted_and_said_on_stderr(files, answers, checks, said):
+    (files / "ALL.gold.key.txt").write_text(ALL)
+    (files / "answers.txt").write_text(answers)
+    result = _run(
+        "score", "textual", files / "ALL.gold.key.txt", files / "answers.txt", files / "answers.txt", "--json"
+    )
+    assert result.exit_code == 0
+    scored = json.loads(result.stdout.splitlines()[0])
+    assert {name: count for name, count in scored["checks"].items() if count} == checks
+    warnings = result.stderr.splitlines()
+    assert [f"polclip: {sentence}" for sentence in scored["warnings"]] == warnings  # each once, not once per file
+    assert len(warnings) == len(said)
+    for sentence, words in zip(warnings, said, strict=True):
+        assert re.search(f"answers.txt: .*{words}", sentence)
+
+
+@pytest.mark.parametrize("option", ["--first-sense", "--corrected", "--train"])
+def test_other_files_in_another_notation_are_told_too(files, option):
+    (files / "new.txt").write_text(GOLD.replace("bat", "Bat") + "d9 x%1:05:00::\n")
+    result = _run("score", "textual", files / "gold.txt", files / "right.txt", option, files / "new.txt")
+    assert result.exit_code == 0 and "keys are not sense keys, such as Bat%1:05:00::" in result.stderr
+    assert ("not in" in result.stderr) == (option != "--train")
+
+
+def test_babelnet_ids_are_a_notation_of_their_own(files):
+    (files / "bn.txt").write_text("x bn:00000001n\n")
+    (files / "keys.txt").write_text("x bat%1:05:00::\n")
+    assert _run("score", "textual", files / "bn.txt", files / "bn.txt").stderr == ""
+    said = _run("score", "textual", files / "bn.txt", files / "keys.txt").stderr
+    assert "1 of 1 keys are not BabelNet ids" in said and "such as bn:00037030n" in said
+
+
+def test_answers_to_all_are_scored_on_a_single_set_and_the_reverse(files):
+    (files / "ALL.gold.key.txt").write_text(ALL)
+    (files / "ALL.key.txt").write_text(ALL.replace("bat%1:06:00::", "bat%1:06:01::"))
+    (files / "senseval2.gold.key.txt").write_text("".join(ALL.replace("senseval2.", "").splitlines(True)[:2]))
+    one = json.loads(_run("score", "textual", files / "senseval2.gold.key.txt", files / "ALL.key.txt", "--json").stdout)
+    assert (one["recall"], one["n"], one["checks"]["outside_gold"]) == (75, 2, 1)
+    back = _run("score", "textual", files / "ALL.gold.key.txt", files / "senseval2.gold.key.txt", "--json")
+    back = json.loads(back.stdout)
+    assert (back["precision"], back["answered"], back["n"]) == (100, 2, 3)
+
+
 def test_visual_json_of_a_file_and_of_folders(files):
     one = _run("score", "visual", files / "gold/fa.test.gold.txt", files / "system/prediction.fa.txt", "--json")
     assert json.loads(one.stdout)["mrr"] == 50 and json.loads(one.stdout)["hr@1"] == 0
@@ -56,10 +124,6 @@ def test_without_json_a_table_is_printed(files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ("textual", "gold.txt", "astray.txt"),
-            "astray.txt:2: d000.s000.t009 is not an instance of the gold",
-        ),
         (("textual", "gold.txt", "none.txt"), "none.txt cannot be read"),
         (("visual", "gold", "system/prediction.en.txt"), "give two files, or two folders"),
         (("visual", "gold/en.test.gold.txt", "gold.txt"), "2 lines"),
@@ -69,7 +133,8 @@ def test_without_json_a_table_is_printed(files):
         (("textual", "gold.txt", "right.txt", "--train", "none.txt"), "none.txt cannot be read"),
         (("textual", "gold.txt", "right.txt", "--train", "none.parquet"), "none.parquet is no Parquet file"),
         (("textual", "gold.txt", "right.txt", "--first-sense", "none.txt"), "none.txt cannot be read"),
-        (("textual", "half.txt", "half.txt", "--corrected", "gold.txt"), "gold.txt:2: d000.s000.t001 is not an"),
+        (("textual", "half.txt", "half.txt", "--corrected", "other.txt"), "other.txt answers no instance of"),
+        (("textual", "half.txt", "other.txt"), "other.txt answers no instance of"),
     ],
 )
 def test_what_the_user_can_mend_ends_with_code_2_and_one_sentence(files, arguments, message):
@@ -126,6 +191,18 @@ def test_first_sense_and_corrected_labels_make_parts_of_their_own(files):
     assert [parts[name]["recall"] for name in names] == [0, 100, 0, 0]
     lines = _run("score", "textual", files / "gold.txt", files / "half.txt", *more).stdout.splitlines()
     assert [line.split()[0] for line in lines[2:]] == ["n", "v", *names]
+
+
+def test_corrected_keys_of_another_lemma_are_told_and_scored_apart(files):
+    (files / "all.txt").write_text(ALL)
+    (files / "amended.txt").write_text(ALL.replace("bid%1:10:00::", "bid%2:40:00::").replace("all%5", "whole%5"))
+    result = _run(
+        "score", "textual", files / "all.txt", files / "all.txt", "--corrected", files / "amended.txt", "--json"
+    )
+    parts = json.loads(result.stdout)["subsets"]
+    names = ("amended", "corrected", "corrected_same_lemma")
+    assert [(round(parts[name]["f1"], 2), parts[name]["n"]) for name in names] == [(100, 3), (33.33, 3), (100, 1)]
+    assert "2 of 3 instances have keys of another lemma or part of speech" in result.stderr
 
 
 def test_systems_are_compared_with_the_first_one(files):

@@ -152,7 +152,6 @@ def test_broken_archives_of_xml_are_refused(tmp_path, inventory):
 REFUSED_KEYS = {
     "a line without key": (b"x a\ny\n", "f.txt:2: y has no sense key"),
     "an instance twice": (b"x a\n\nx b\n", "f.txt:3: x stands in the file twice"),
-    "an unknown instance": (b"x a\nz a\n", "f.txt:2: z is not an instance"),
     "empty": (b"", "f.txt holds no instance"),
     "blank lines alone": (b"\n \r\n\n", "f.txt holds no instance"),
     "UTF-16": ("x a\n".encode("utf-16"), "f.txt:1: byte 1 of the line is not UTF-8"),
@@ -165,7 +164,7 @@ REFUSED_KEYS = {
 def test_keys_are_refused_with_file_and_line(case):
     content, message = case
     with pytest.raises(UserError, match=message):
-        read_keys(text_lines(content, "f.txt"), "f.txt", known={"x", "y"})
+        read_keys(text_lines(content, "f.txt"), "f.txt")
 
 
 @pytest.mark.parametrize("content", ["\ufeffx a\ny b\n", "x a\r\ny b", "x a\ry b\r", "x\ta\n\n\n y   b \n\n"])

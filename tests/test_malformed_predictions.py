@@ -25,9 +25,8 @@ IMAGES = [f"image.{number}.jpg" for number in range(10)]
 
 TEN = "\t".join(IMAGES)
 REFUSED_PREDICTIONS = {  # task, gold, predictions, message
-    "an unknown instance": ("textual", GOLD, GOLD + "d9 bat%1:05:00::\n", "pred.txt:3: d9 is not an instance"),
-    "an instance twice": ("textual", GOLD, GOLD + GOLD, "pred.txt:3: d000.s000.t000 stands in the file twice"),
-    "an empty answer": ("textual", GOLD, "d000.s000.t000 \n", "pred.txt:1: d000.s000.t000 has no sense key"),
+    "another benchmark": ("textual", GOLD, "d9 bat%1:05:00::\n", "pred.txt answers no instance of .*gold.txt"),
+    "a gold without keys": ("textual", "d000.s000.t000\n", GOLD, "gold.txt has no sense key in any line"),
     "no answer at all": ("textual", GOLD, "\n", "pred.txt holds no instance"),
     "answers in UTF-16": ("textual", GOLD, GOLD.encode("utf-16"), "pred.txt:1: byte 1 of the line is not UTF-8"),
     "a gold in Latin-1": ("textual", (GOLD + "d9 \xe9").encode("latin-1"), GOLD, "gold.txt:3: byte 4 of the line"),
@@ -59,7 +58,16 @@ def test_predictions_are_refused_with_file_and_line(tmp_path, case):
     assert re.match(f"polclip: .*{message}", result.stderr), result.stderr
 
 
+BAT, LOOK = GOLD.splitlines()
 ODD_PREDICTIONS = {  # task, gold, predictions, figures
+    "an unknown instance": ("textual", GOLD, f"d9 bat%1:05:00::\n{GOLD}", {"f1": 100, "answered": 2}),
+    "an instance twice": ("textual", GOLD, f"{GOLD}{BAT}\n{LOOK}x", {"f1": 75, "answered": 2}),
+    "answers on several lines": ("textual", f"{BAT}\n{BAT} cave%1:17:00::\n", BAT, {"f1": 100, "n": 1}),
+    "a line without a key": ("textual", GOLD, f"{BAT}\nd000.s000.t001 \n", {"precision": 100, "recall": 50}),
+    "no key at all": ("textual", GOLD, "d000.s000.t000\n", {"f1": 0, "precision": 0, "answered": 0}),
+    "a gold line without a key": ("textual", f"{BAT}\nd000.s000.t001\n", GOLD, {"f1": 100, "n": 1}),
+    "tabs, blanks, CR": ("textual", GOLD, GOLD.replace(" ", " \t  ").replace("\n", " \t\r"), {"f1": 100}),
+    "markers": ("textual", "x all%5:00:00:all:00", "x all%5:00:00:all(a):00", {"f1": 100}),
     "a key of another lemma": ("textual", GOLD, GOLD.replace("bat%1:05:00::", "cave%1:17:00::"), {"f1": 50, "n": 2}),
     "a key of no one": ("textual", GOLD, GOLD.replace("bat%1:05:00::", "nonsense"), {"f1": 50, "answered": 2}),
     "marks and CRLF": ("textual", "\ufeff" + GOLD, "\ufeff" + GOLD.replace("\n", "\r\n\r\n"), {"f1": 100}),

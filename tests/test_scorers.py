@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polclip.corpora.key_files import read_keys
 from polclip.errors import UserError
 from polclip.evaluation.prediction_files import write_official
-from polclip.evaluation.score_files import score_textual_file, score_visual_file
+from polclip.evaluation.score_files import percent, score_textual_file, score_visual_file
 from polclip.evaluation.scores import compare_experiments, instance_values, score_predictions
 from polclip.evaluation.textual import macro_f1, score_textual
 from polclip.evaluation.visual import mean_over_languages, score_visual
@@ -69,6 +69,22 @@ def test_macro_f1_counts_every_gold_sense_the_same():
     assert macro_f1({"1": {"a", "b"}}, {"1": ["a"]}) == 1  # any of the gold senses is a hit for all
 
 
+@pytest.mark.parametrize(
+    ("gold", "answers", "figure"),  # the figures are those that the benchmark's evaluate_macro_F1.py prints
+    [
+        ({"1": "a"}, {"1": "ax"}, 66.67),  # half a hit; the wrong half counts against a, too
+        ({"1": "ab"}, {"1": "ax"}, 83.33),  # a as above; b, which is not answered, is hit by half and never wrong
+        ({"1": "ab"}, {"1": "axy"}, 83.33),
+        ({"1": "a", "2": "a"}, {"1": "ax", "2": "x"}, 40.0),
+        ({"1": "a", "2": "x"}, {"1": "ax", "2": "x"}, 73.33),  # the wrong half also counts against x
+        ({"1": "ab", "2": "bc"}, {"2": "bd"}, 46.67),  # an instance without an answer is a whole miss
+    ],
+)
+def test_mixed_answers_have_the_macro_f1_of_the_hard_benchmark(gold, answers, figure):
+    gold, answers = ({name: list(keys) for name, keys in part.items()} for part in (gold, answers))
+    assert round(100 * macro_f1(gold, answers), 2) == figure
+
+
 def test_unranked_gold_earns_nothing_and_languages_count_the_same():
     assert score_visual({"1": "a", "2": "a"}, {"1": ["b", "c"]}).mrr == 0
     english = score_visual({str(n): "a" for n in range(3)}, {str(n): ["a", "b"] for n in range(3)})
@@ -115,6 +131,29 @@ def test_textual_fixtures_give_the_published_figures(tmp_path, predictions, figu
     found = result | {name: part["f1"] for name, part in result["subsets"].items()}
     assert {name: round(found[name], 2) for name in figures} == figures
     assert result["n"] == 7253
+
+
+@needs_shared
+def test_answers_to_all_are_scored_on_allamended_with_48_instances_of_another_lemma(tmp_path):
+    member = "WSD_Unified_Evaluation_Datasets/ALL/ALL.gold.key.txt"
+    gold = _gold_file(tmp_path, "WSD_Unified_Evaluation_Datasets.zip", member)
+    with zipfile.ZipFile(SHARED / "archives" / "wsd_hard_benchmark.zip") as file:
+        member = next(name for name in file.namelist() if name.endswith("/ALLamended.gold.key.txt"))
+    amended = _gold_file(tmp_path, "wsd_hard_benchmark.zip", member)
+    answers = SHARED / "scorer_fixtures" / "textual_ALL.bem.key.txt"
+    alone = score_textual_file(amended, answers)
+    assert (round(alone["f1"], 2), alone["n"], alone["checks"]["outside_gold"]) == (78.71, 4917, 2336)
+    assert alone["checks"]["other_lemma"] == 48
+    result = score_textual_file(gold, answers, corrected_path=amended)
+    parts = {name: (round(part["f1"], 2), part["n"]) for name, part in result["subsets"].items()}
+    # Maru et al. 2022 report 79.5 for BEM, which they ran on ALLamended with its new lemmas.
+    assert (parts["corrected"], parts["corrected_same_lemma"]) == ((78.71, 4917), (79.48, 4869))
+    assert any("48 of 4,917 instances have keys of another lemma" in warning for warning in result["warnings"])
+
+
+def test_a_figure_is_rounded_once():
+    # EWISER on ALLamended: 79.2150 with four decimals, 79.21 in fact.
+    assert f"{percent(3895 / 4917):.2f}" == "79.21"
 
 
 @needs_shared

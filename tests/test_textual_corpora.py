@@ -215,9 +215,7 @@ def test_an_unknown_set_and_a_broken_zip_are_refused(inventory, tmp_path):
         unified_wsd.build(tmp_path / "broken.zip", "ALL", inventory, tmp_path / "out.parquet")
 
 
-def test_key_files_name_the_line_of_an_unknown_instance():
-    with pytest.raises(UserError, match=r"a\.txt:2: y is not an instance"):
-        read_keys(["x k\n", "y k\n"], "a.txt", known={"x"})
+def test_keys_are_read_without_markers_each_once():
     assert read_keys(["\ufeffx k k(p) j\n", "\n"], "a.txt") == {"x": ["k", "j"]}
 
 

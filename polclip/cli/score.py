@@ -60,14 +60,19 @@ def textual(
     """Textual disambiguation: F1, precision, recall, and the macro F1 over gold senses.
 
     Gold and predictions hold a line an instance: `instance_id sense_key [sense_key ...]`, spaces between.
-    Leave an unanswered instance out: it lowers recall, not precision. Senses are sense keys of WordNet 3.0,
-    or BabelNet ids in both files.
+    Files are read as by the scorer of Raganato et al. 2017: an instance that is left out, or whose line has no key, is
+    unanswered and lowers recall, not precision; an answer to an instance that GOLD does not have is passed over, so
+    that answers to ALL can be scored on ALLamended or a single set, and the reverse. Of several answers each right one
+    earns its share. Senses are sense keys of WordNet 3.0, or BabelNet ids in both files; only the markers (a), (p)
+    and (ip) are stripped. stderr says how many answers were passed over, are in another notation or of another lemma
+    (JSON: `checks` and `warnings`).
 
     Printed for all, by part of speech (n v a r), by data set where the ids name several (senseval2.d000...),
     and with --train by what training has seen: seen_lemma and unseen_lemma (the lemma with its part of speech),
     seen_sense and unseen_sense (one of the gold keys, or none). --first-sense adds first_sense (it is right) and
-    other_sense; --corrected adds amended (its instances with their keys in GOLD) and corrected (with the new keys).
-    The figures are those of the official scorers.
+    other_sense; --corrected adds amended (its instances with their keys in GOLD), corrected (with the new keys) and
+    corrected_same_lemma (without the instances whose new keys are of another lemma or part of speech).
+    The figures are those of the official scorers: of macro_f1, the one published with ALLamended.
 
     Example: polclip score textual ALL.gold.key.txt results/paper/predictions/main/seed-42/ALL.key.txt
     """
@@ -107,6 +112,9 @@ def _print_scores(
     if compare:
         for result, compared in zip(results, compare_with_first(task, gold, predictions), strict=True):
             result["compared"] = compared
+    # A sentence about the gold is in every result, and is printed once.
+    for warning in dict.fromkeys(warning for result in results for warning in result.get("warnings", [])):
+        typer.echo(f"polclip: {warning}", err=True)
     if as_json:
         for result in results:
             typer.echo(json.dumps(result, ensure_ascii=False))

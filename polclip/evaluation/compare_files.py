@@ -41,7 +41,7 @@ def compare_with_first(task: str, gold_path: Path, prediction_paths: Sequence[Pa
 def _columns(task: str, gold_path: Path, predictions_path: Path) -> list[np.ndarray]:
     """What each instance earned, (n, 2), an array a language; one for textual files."""
     if task == "textual":
-        return [read_textual(gold_path, predictions_path)[2].columns]
+        return [read_textual(gold_path, predictions_path).columns]
     return [score.columns for score in read_visual(gold_path, predictions_path).values()]
 
 

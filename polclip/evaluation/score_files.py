@@ -9,9 +9,15 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from polclip.corpora.key_files import read_keys
-from polclip.corpora.text_lines import text_lines
 from polclip.errors import UserError
+from polclip.evaluation.answer_files import (
+    in_other_notation,
+    lemmas,
+    of_other_lemma,
+    read_answers,
+    read_gold,
+    read_lines,
+)
 from polclip.evaluation.subsets import TrainingSenses, ids_by_set, read_training_senses
 from polclip.evaluation.textual import TextualScore, ids_by_pos, lemma_and_pos, macro_f1, score_textual
 from polclip.evaluation.visual import VisualScore, mean_over_languages, score_visual
@@ -31,33 +37,75 @@ def score_textual_file(
 
     training: what was seen in training, for the subsets seen_lemma, unseen_lemma, seen_sense and unseen_sense.
     first_sense_path: answers of the first sense, for first_sense (they are right) and other_sense.
-    corrected_path: new gold keys of some instances, for amended (their old keys) and corrected (the new ones).
-    Raises UserError with file and line for an unknown instance, one given twice and a line of another form.
+    corrected_path: new gold keys of some instances, for amended (their old keys), corrected (the new ones) and
+    corrected_same_lemma (the new ones, without the instances whose new keys are of another lemma or part of speech).
+
+    `checks` of the result counts what is odd about the answers (see `Answers`; other_lemma: answers of another lemma or
+    part of speech than the gold), `warnings` says it in sentences. Raises UserError for a file without an instance, and
+    for one without an instance of the gold.
     """
-    gold, answers, score = read_textual(gold_path, predictions_path)
-    subsets = ids_by_pos(gold) | ids_by_set(gold) | (_ids_by_seen(gold, training) if training else {})
+    gold, warnings = read_gold(gold_path)
+    found = read_answers(predictions_path, gold, gold_path)
+    score = score_textual(gold, found.keys)
+    other_lemma, lemma_warnings = of_other_lemma(predictions_path, found.keys, gold)
+    warnings += [*found.warnings, *lemma_warnings, *_nothing_earned(predictions_path, found.keys, gold, score)]
+    subsets = ids_by_pos(gold) | ids_by_set(gold)
+    if training:
+        subsets |= _ids_by_seen(gold, training)
+        warnings += in_other_notation("--train", training.sense_keys, gold)[1]
     if first_sense_path:
-        first = read_keys(_lines(first_sense_path), str(first_sense_path), known=gold.keys())
-        right = [instance_id for instance_id in gold if set(first.get(instance_id, ())) & set(gold[instance_id])]
+        first = read_answers(first_sense_path, gold, gold_path)
+        warnings += first.warnings
+        right = [instance_id for instance_id in gold if set(first.keys.get(instance_id, ())) & set(gold[instance_id])]
         subsets |= {"first_sense": right, "other_sense": sorted(gold.keys() - right)}
-    new = read_keys(_lines(corrected_path), str(corrected_path), known=gold.keys()) if corrected_path else {}
-    scores = {name: score.subset(ids) for name, ids in (subsets | {"amended": [*new]}).items() if ids}
-    if new:
-        scores["corrected"] = score_textual(new, {name: answers[name] for name in new if name in answers})
+    scores = {name: score.subset(ids) for name, ids in subsets.items() if ids}
+    if corrected_path:
+        new = read_answers(corrected_path, gold, gold_path)
+        corrected = score_textual(new.keys, {name: keys for name, keys in found.keys.items() if name in new.keys})
+        moved = [name for name, keys in new.keys.items() if _all_of_other_lemma(keys, gold[name])]
+        same_lemma = corrected.subset(new.keys.keys() - moved)
+        scores |= {"amended": score.subset(new.keys), "corrected": corrected}
+        scores |= {"corrected_same_lemma": same_lemma} if moved and same_lemma.instance_ids else {}
+        warnings += new.warnings
+        if moved:
+            warnings.append(
+                f"{corrected_path}: {len(moved):,} of {len(new.keys):,} instances have keys of another lemma or part "
+                f"of speech than in {gold_path}, such as {moved[0]}. A system given the old lemma cannot answer them: "
+                "compare corrected_same_lemma, or score answers to the corrected benchmark itself."
+            )
     return {
         "file": str(predictions_path),
         "task": "textual",
         **_textual_figures(score),
-        "macro_f1": percent(macro_f1(gold, answers)),
+        "macro_f1": percent(macro_f1(gold, found.keys)),
         "subsets": {name: _textual_figures(part) for name, part in scores.items()},
+        "checks": found.checks | {"other_lemma": other_lemma},
+        "warnings": warnings,
     }
 
 
-def read_textual(gold_path: Path, predictions_path: Path) -> tuple[dict, dict, TextualScore]:
-    """(gold, answers, score) of two key files."""
-    gold = read_keys(_lines(gold_path), str(gold_path))
-    answers = read_keys(_lines(predictions_path), str(predictions_path), known=gold.keys())
-    return gold, answers, score_textual(gold, answers)
+def read_textual(gold_path: Path, predictions_path: Path) -> TextualScore:
+    """The score of an answer file against a gold file."""
+    gold, _ = read_gold(gold_path)
+    return score_textual(gold, read_answers(predictions_path, gold, gold_path).keys)
+
+
+def _all_of_other_lemma(keys: Sequence[str], old: Sequence[str]) -> bool:
+    return bool(lemmas(keys)) and bool(lemmas(old)) and lemmas(keys).isdisjoint(lemmas(old))
+
+
+def _nothing_earned(
+    path: Path, answers: Mapping[str, Sequence[str]], gold: Mapping[str, Sequence[str]], score: TextualScore
+) -> list[str]:
+    if score.earned.any():
+        return []
+    if not answers:
+        return [f"{path}: no instance of the gold is answered."]
+    instance_id, keys = next(iter(answers.items()))
+    return [
+        f"{path}: none of {len(answers):,} answers is right. The first is {' '.join(keys)} of {instance_id}, where the "
+        f"gold is {' '.join(gold[instance_id])}."
+    ]
 
 
 def read_training_files(paths: Sequence[Path]) -> TrainingSenses:
@@ -70,7 +118,7 @@ def read_training_files(paths: Sequence[Path]) -> TrainingSenses:
             lemmas |= found.lemmas
             sense_keys |= found.sense_keys
         else:
-            for keys in read_keys(_lines(path), str(path)).values():
+            for keys in read_gold(path)[0].values():
                 sense_keys.update(keys)
                 lemmas.update("#".join(named) for named in map(lemma_and_pos, keys) if named)
     return TrainingSenses(frozenset(lemmas), frozenset(sense_keys))
@@ -135,8 +183,8 @@ def read_visual(gold_path: Path, predictions_path: Path) -> dict[str, VisualScor
 
 
 def _read_visual(gold_path: Path, predictions_path: Path) -> VisualScore:
-    gold = [line.strip() for line in _lines(gold_path)]
-    rankings = [[name.strip() for name in line.split("\t")] for line in _lines(predictions_path)]
+    gold = [line.strip() for line in read_lines(gold_path)]
+    rankings = [[name.strip() for name in line.split("\t")] for line in read_lines(predictions_path)]
     if len(gold) != len(rankings) or not gold:
         raise UserError(f"{predictions_path} has {len(rankings)} lines, {gold_path} {len(gold)}; one for one is asked.")
     for number, (picture, ranking) in enumerate(zip(gold, rankings, strict=True), start=1):
@@ -168,16 +216,9 @@ def _by_language(folder: Path, name: re.Pattern[str], example: str) -> dict[str,
     return files
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return text_lines(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as a text file ({error}).") from error
-
-
 def percent(value: float) -> float:
-    """0 to 1 -> 0 to 100, four decimals."""
-    return round(100 * value, 4)
+    """0 to 1 -> 0 to 100, ten decimals: a figure is rounded for the eye once, where it is printed."""
+    return round(100 * value, 10)
 
 
 def as_table(results: list[Mapping]) -> str:
