@@ -55,14 +55,15 @@ def fingerprint(*modules: str, files: Iterable[str] = ()) -> str:
 
 
 def script_fingerprint(script: str | Path, files: Iterable[str] = ()) -> str:
-    """The fingerprint of all that a rule's script imports of polclip.
+    """The fingerprint of a rule's script and of all that it imports of polclip.
 
-    `polclip.rule_log` is left out: what a rule says changes nothing that it writes. The script itself is not
-    part of it, since Snakemake watches it.
+    `polclip.rule_log` is left out: log messages do not change a rule's outputs.
     """
-    tree = ast.parse(Path(script).read_text(encoding="utf-8"), str(script))
-    imports = {name for node in ast.walk(tree) for name in _imported(node, "", Path(script))}
-    return fingerprint(*(imports - {f"{PACKAGE.name}.rule_log"}), files=files)
+    script = Path(script)
+    tree = ast.parse(script.read_text(encoding="utf-8"), str(script))
+    imports = {name for node in ast.walk(tree) for name in _imported(node, "", script)}
+    of_imports = fingerprint(*(imports - {f"{PACKAGE.name}.rule_log"}), files=files)
+    return hashlib.sha256(f"{_digest(tree)}:{of_imports}".encode()).hexdigest()[:16]
 
 
 def _with_imports(modules: Iterable[str]) -> set[str]:
@@ -84,8 +85,12 @@ def _parsed(module: str) -> tuple[str, frozenset[str]]:
         raise FileNotFoundError(f"There is no module {module} in {PACKAGE}.")
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     imports = frozenset(name for node in ast.walk(tree) for name in _imported(node, module, path))
-    code = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
-    return code, imports
+    return _digest(tree), imports
+
+
+def _digest(tree: ast.Module) -> str:
+    """The digest of a syntax tree, which holds neither comments nor layout, without its docstrings."""
+    return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
 
 
 def _source_of(module: str) -> Path | None:
@@ -113,16 +118,16 @@ def _imported(node: ast.AST, module: str, path: Path) -> Iterator[str]:
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
+    """The tree without the strings that are statements of their own: they do nothing."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
+            node.body = [statement for statement in node.body if not _is_docstring(statement)]
     return tree
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def package_versions() -> dict[str, str]:

@@ -23,6 +23,8 @@ rule download:
     resources:
         mem_mb=growing(500),
         runtime=growing(600),
+    # No fingerprint of the code: an archive is checked against the manifest, and an edit of how it is fetched would fetch all
+    # archives again.
     params:
         sha256=lambda wildcards: DATASET_OF_FILE[wildcards.file].sha256 or "",
         version=lambda wildcards: DATASET_OF_FILE[wildcards.file].version,

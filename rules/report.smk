@@ -31,7 +31,7 @@ rule data_page:
         runtime=growing(15),
     params:
         name=config["name"],
-        code=code_of("data_page"),
+        code=code_of("data_page", files=package_files("reporting/templates")),
     script:
         "../workflow_scripts/data_page.py"
 
@@ -160,7 +160,10 @@ rule report:
         main=MAIN,
         benchmarks=BENCHMARKS,
         baselines=TEXTUAL_BASELINES + OTHER_BASELINES,
-        code=code_of("report"),
+        code=code_of(
+            "report",
+            files=["reporting/published.tsv", *package_files("reporting/templates")],
+        ),
     script:
         "../workflow_scripts/report.py"
 

@@ -91,6 +91,16 @@ def test_a_script_counts_what_it_imports_but_not_how_it_logs(package, tmp_path):
     assert provenance.script_fingerprint(script) != before
 
 
+def test_a_script_counts_itself_but_not_its_comments(package, tmp_path):
+    script = tmp_path / "score.py"
+    script.write_text("from polclip.score import x\nprint(x)\n")
+    before = provenance.script_fingerprint(script)
+    script.write_text('"""Doc."""\nfrom polclip.score import x  # why\n\nprint(x)\n')
+    assert provenance.script_fingerprint(script) == before
+    script.write_text("from polclip.score import x\nprint(x + 1)\n")
+    assert provenance.script_fingerprint(script) != before
+
+
 def dataset(name, **more):
     entry = {"file": f"{name}.zip", "version": "1", "licence": "MIT", "description": "d", "citation": "c"}
     return Dataset(name=name, **{**entry, "source": Pip("p", "1", "wheel"), **more})
