@@ -2,9 +2,6 @@
 # A step is a rule, its script and its log folder by one name; rules/ are included in the order of the data.
 
 
-configfile: workflow.source_path("config.yaml")
-
-
 report: "rules/report/workflow.rst"
 
 

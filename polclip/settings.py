@@ -3,14 +3,20 @@
 `config.yaml` holds every key with the paper's value; a preset lies over it. Nothing is filled in silently.
 """
 
+import datetime
 import difflib
 import hashlib
 import json
+import math
+import re
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
 
 from polclip.definitions.asking_settings import wrong_asking
 from polclip.errors import UserError
@@ -29,6 +35,23 @@ OLD_KEYS = {
     "definitions.max_tokens": "definitions: {parameters: {max_completion_tokens: VALUE}}, or {max_tokens: VALUE, "
     "max_completion_tokens: null} for a server that knows that name only",
 }
+# config.yaml has about 300 values in up to 5 levels.
+MOST_VALUES, DEEPEST = 100_000, 50
+
+
+def _is_whole(_: object, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(_: object, value: object) -> bool:
+    return _is_whole(_, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+# JSON Schema counts 1.0 as whole, which would name a folder seed-1.0, and takes .nan and .inf.
+_Validator = extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_whole, "number": _is_finite}),
+)
 
 
 def check(config: Mapping, datasets: Collection[str] = (), schema: str | Path = SCHEMA) -> dict:
@@ -38,10 +61,11 @@ def check(config: Mapping, datasets: Collection[str] = (), schema: str | Path = 
     An experiment or style that is null is switched off and left out.
     Raises UserError that names every wrong key, its value, what is allowed and how to write it.
     """
+    _refuse_odd_keys(config)
     config = _plain(config)
     for switchable in ("experiments", "ablations", ("pictures", "styles")):
         _drop_switched_off(config, switchable)
-    validator = Draft202012Validator(complete_schema(schema))
+    validator = _Validator(complete_schema(schema))
     problems = [sentence for error in validator.iter_errors(config) for sentence in _sentences(error)]
     problems = list(dict.fromkeys(problems or _contradictions(config, datasets)))
     if problems:
@@ -90,6 +114,40 @@ def benchmark_of(entry: str) -> str:
     return (
         corpus if split in ("test", "dev", "train", "texts") else f"{corpus}_queries" if split == "queries" else split
     )
+
+
+def _refuse_odd_keys(config: Mapping) -> None:
+    """Raise UserError for keys that are not text, and for values that contain themselves or are huge."""
+    faults, values = [], 0
+    waiting: deque[tuple[tuple[str, ...], object]] = deque([((), config)])
+    while waiting:
+        keys, value = waiting.popleft()
+        values += 1
+        if values > MOST_VALUES or len(keys) > DEEPEST:
+            raise UserError(
+                f"The settings cannot be used: {'.'.join(keys[:5])} holds more than {MOST_VALUES:,} values or "
+                f"{DEEPEST} levels. Does a YAML anchor contain itself? Write out what is meant."
+            )
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str):
+                    place = ".".join(keys) or "top level"
+                    faults.append(f"{place}: the key {_shown(key)} is not text{_read_as(key)}, or choose another name.")
+            waiting += [((*keys, str(key)), value[key]) for key in value]
+        elif isinstance(value, list | tuple):
+            waiting += [((*keys, str(at)), item) for at, item in enumerate(value)]
+    if faults:
+        raise UserError("The settings cannot be used:\n" + "\n".join(f"- {fault}" for fault in faults))
+
+
+def _read_as(value: object) -> str:
+    """How a value that was meant as text came to be none, and what to type."""
+    if isinstance(value, bool):
+        words = "yes, on and true" if value else "no, off and false"
+        return f" since YAML reads {words} as {_shown(value)}: put it in quotes"
+    if isinstance(value, datetime.date):
+        return " since YAML reads it as a date: put it in quotes"
+    return ": put it in quotes"
 
 
 def _plain(value: object) -> object:
@@ -145,6 +203,11 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
                 )
     for family in set(config["pictures"]["dev_families"]) & set(config["pictures"]["test_families"]):
         yield f"pictures.test_families: {family!r} is among the dev_families too; a family stays on one side."
+    for block in ("experiments", "ablations", "pictures.styles", "corpora.own"):
+        first, *rest = block.split(".")
+        for name in config[first][rest[0]] if rest else config[first]:
+            if re.search(r"(.+)\1{19}$", name):
+                yield f"{block}.{name}: the name ends in 20 repetitions, which Snakemake refuses; choose another name."
     for block in ("experiments", "ablations"):
         for experiment, settings in config[block].items():
             yield from _contradictions_of(config, block, experiment, settings)
@@ -241,10 +304,10 @@ def _sentences(error: ValidationError) -> Iterator[str]:
         for name in value:
             full_name = ".".join([*keys, str(name)])
             if full_name in OLD_KEYS:
-                yield f"{full_name}: replaced. Write {OLD_KEYS[full_name].replace('VALUE', json.dumps(value[name]))}."
+                yield f"{full_name}: replaced. Write {OLD_KEYS[full_name].replace('VALUE', _shown(value[name]))}."
             elif name not in known:
                 yield (
-                    f"{full_name}: unknown key (its value is {value[name]!r})"
+                    f"{full_name}: unknown key (its value is {_shown(value[name])})"
                     f"{_close(str(name), known)}; allowed{f' in {place}' if place else ''}: {', '.join(known)}."
                 )
     elif error.validator == "required":
@@ -252,14 +315,32 @@ def _sentences(error: ValidationError) -> Iterator[str]:
             if name not in value:
                 yield f"{'.'.join([*keys, name])}: missing. {_how_to_write([*keys, name])}"
     elif error.validator in ("oneOf", "anyOf"):
-        yield f"{place}: {value!r} is not allowed; allowed: {allowed(schema)}. {_how_to_write(keys)}"
+        yield f"{place}: {_shown(value)} is not allowed; allowed: {allowed(schema)}. {_how_to_write(keys)}"
     elif error.validator == "propertyNames" or "propertyNames" in map(str, error.schema_path):
-        yield f"{place}: {value!r} cannot be a name there; allowed: letters, digits, _ and -, a letter first."
+        yield (
+            f"{place}: {_shown(value)} cannot be a name there; "
+            "allowed: up to 64 letters, digits, _ and -, a letter first."
+        )
     else:
         yield (
-            f"{place}: {value!r} is not allowed{_hint(value, schema)}; allowed: {allowed(schema)}. "
+            f"{place}: {_shown(value)} is not allowed{_hint(value, schema)}; allowed: {allowed(schema)}. "
             f"{_how_to_write(keys)}"
         )
+
+
+def _shown(value: object) -> str:
+    """A value for a message, as YAML writes it; of a long one the beginning."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, float):
+        return decimal(value)
+    text = str(value) if isinstance(value, datetime.date) else repr(value)
+    return text if len(text) <= 120 else f"{text[:100]} ... ({len(text):,} characters)"
+
+
+def decimal(number: float) -> str:
+    """A number as YAML reads it back: 0.00002, since 2e-05 is text to YAML."""
+    return format(Decimal(repr(number)), "f") if math.isfinite(number) else repr(number)
 
 
 _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
@@ -269,12 +350,13 @@ _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "
 def allowed(schema: Mapping) -> str:
     """What a value of this schema may be, in words."""
     if "enum" in schema:
-        return " | ".join("null" if value is None else str(value) for value in schema["enum"])
+        return " | ".join(_enumerated(value) for value in schema["enum"])
     types = schema.get("type", [])
     parts = [" or ".join(_TYPES[name] for name in ([types] if isinstance(types, str) else types))]
     for key, words in (
         ("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below"),
-        ("minItems", "items: at least"), ("minLength", "characters: at least"), ("pattern", "of the form"),
+        ("minItems", "items: at least"), ("minLength", "characters: at least"), ("maxLength", "characters: at most"),
+        ("pattern", "of the form"),
     ):  # fmt: skip
         if key in schema:
             parts.append(f"{words} {schema[key]}")
@@ -283,16 +365,37 @@ def allowed(schema: Mapping) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def _enumerated(value: object) -> str:
+    """One of the words that are allowed; in quotes where YAML would not read it as text."""
+    if value is None:
+        return "null"
+    return str(value) if yaml.safe_load(str(value)) == value else f'"{value}"'
+
+
 def _hint(value: object, schema: Mapping) -> str:
-    """YAML reads 1e-3 as text: the one trap that a number in a config falls into."""
-    if isinstance(value, str) and {"number", "integer"} & set(
-        [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
-    ):
-        try:
-            return f" since YAML reads it as text (write {float(value)!r})"
-        except ValueError:
-            pass
+    """What YAML made of a value that was meant otherwise, and what to type: the traps that a config falls into."""
+    types = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
+    if isinstance(value, str | float) and {"number", "integer"} & {*types} and (number := _number(value)) is not None:
+        written = int(number) if number == number.to_integral_value() else float(number)
+        if _Validator(schema).is_valid(written):
+            why = " since YAML reads it as text" if isinstance(value, str) else ""
+            return f"{why} (write {format(number, 'f')})"
+    meant = "no" if value is False else "yes" if value is True else str(value)
+    is_text = "string" in types or any(isinstance(word, str) for word in schema.get("enum", []))
+    if is_text and not isinstance(value, str | list | dict | None) and _Validator(schema).is_valid(meant):
+        return _read_as(value)
     return ""
+
+
+def _number(value: str | float) -> Decimal | None:
+    """A number written as text; None for other text and for what is not finite."""
+    try:
+        number = Decimal(str(value).strip().replace("_", ""))
+    except ArithmeticError:
+        return None
+    if not number.is_finite() or abs(number.adjusted()) > 30:  # 1e400 is no number of a config
+        return None
+    return number.normalize() if number else Decimal(0)
 
 
 def _close(name: str, known: Collection[str]) -> str:
@@ -303,6 +406,8 @@ def _close(name: str, known: Collection[str]) -> str:
 def _how_to_write(keys: list[str]) -> str:
     """The key as config.yaml writes it."""
     value = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
+    if keys[-1].isdigit():  # an item of a list
+        keys = keys[:-1]
     for key in keys:
         if not isinstance(value, dict) or key not in value:
             return "Look into config.yaml and presets/ for how it is written."

@@ -24,6 +24,19 @@ from polclip.errors import UserError
 from polclip.evaluation.subsets import side_by_side
 from polclip.installation import check_folder
 from polclip.provenance import script_fingerprint
+from polclip.yaml_files import read_yaml
+
+try:
+    # Snakemake takes the last of two equal keys, and `no` as a truth value, in silence. It has read the presets already.
+    for path in [Path(workflow.basedir, "config.yaml"), *map(Path, workflow.overwrite_configfiles)]:
+        if path.is_file():  # not the pipe of a shell's <(...), which was read to its end
+            read_yaml(path)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+configfile: workflow.source_path("../config.yaml")
+
 
 try:
     check_folder(Path(workflow.basedir))
@@ -103,8 +116,14 @@ def corpus_archive(corpus):
 
 
 def code_of(script, files=()):
-    """For params: an edit of what the script uses of the package reruns its rule, one of a comment does not."""
+    """For params: an edit of the script or of what it imports of the package reruns its rule; a comment does not."""
     return script_fingerprint(Path(workflow.basedir, "workflow_scripts", f"{script}.py"), files)
+
+
+def package_files(folder):
+    """The files of a folder of the package, for `code_of`."""
+    package = Path(workflow.basedir, "polclip")
+    return [str(path.relative_to(package)) for path in package.glob(f"{folder}/*")]
 
 
 def one_of(names):

@@ -74,7 +74,7 @@ def test_wrong_manifests_are_refused(tmp_path):
         read(tmp_path, {"bats": ENTRY, "more_bats": ENTRY})
     with pytest.raises(UserError, match="'Big Bats' is no name"):
         read(tmp_path, {"Big Bats": ENTRY})
-    with pytest.raises(UserError, match="stands twice"):
+    with pytest.raises(UserError, match=r":2: the key .bats. is given twice"):
         read(tmp_path, f"bats: {json.dumps(ENTRY)}\nbats: {json.dumps(ENTRY)}\n")
     with pytest.raises(UserError, match="not valid YAML"):
         read(tmp_path, "bats: [")

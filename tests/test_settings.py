@@ -1,6 +1,9 @@
 """Settings are checked before anything runs, and a wrong one says what is wrong, allowed and to type."""
 
 import copy
+import datetime
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -108,8 +111,8 @@ def test_a_number_that_yaml_reads_as_text_is_told_from_a_text(paper):
         ({"parameters": {"max_tokens": 0}}, "definitions.parameters.max_tokens: 0 is not allowed"),
         ({"parameters": {"top_p": float("nan")}}, "definitions.parameters.top_p: nan cannot be sent"),
         ({"parameters": {"service_tier": "priority"}}, "'priority' has other prices"),
-        ({"parameters": {True: 1}}, "True is not a name"),
-        ({"parameters": None}, "definitions.parameters: None is not allowed"),
+        ({"parameters": {True: 1}}, "definitions.parameters: the key true is not text"),
+        ({"parameters": None}, "definitions.parameters: null is not allowed"),
         ({"base_url": "localhost:8000/v1"}, "is not an address; allowed: one that begins with http://"),
         ({"base_url": "http://"}, "is not an address"),
         ({"base_url": "http://localhost/v1/chat/completions/"}, "ends in the name of an endpoint"),
@@ -125,6 +128,95 @@ def test_parameters_of_any_server_are_taken_as_they_are(paper):
     parameters = {"max_tokens": 60, "max_completion_tokens": None, "chat_template_kwargs": {"enable_thinking": False}}
     checked = settings.check(laid_over(paper, {"definitions": {"parameters": parameters, "base_url": "http://h:1/v1"}}))
     assert checked["definitions"]["parameters"] == {"reasoning_effort": "none"} | parameters
+
+
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        ("training: {learning_rate: 2e-5}", "since YAML reads it as text (write 0.00002)"),
+        ("training: {learning_rate: 1E-12}", "(write 0.000000000001)"),
+        ("training: {weight_decay: '1.50'}", "(write 1.5)"),
+        ("training: {epochs: 1E5}", "(write 100000)"),
+        ("training: {epochs: 3.0}", "training.epochs: 3.0 is not allowed (write 3)"),
+        ("seeds: [08]", "seeds.0: '08' is not allowed since YAML reads it as text (write 8)"),
+        (
+            "training: {precision: no}",
+            'YAML reads no, off and false as false: put it in quotes; allowed: "no" | bf16 |',
+        ),
+        ("definitions: {model: 4.1}", "definitions.model: 4.1 is not allowed: put it in quotes; allowed: text"),
+        ("archives_mirror: 2026-01-31", "since YAML reads it as a date: put it in quotes"),
+    ],
+)
+def test_advice_is_read_by_yaml_as_it_is_meant(paper, overlay, said):
+    message = complaint(laid_over(paper, yaml.safe_load(overlay)))
+    assert said in message
+    for number in re.findall(r"\(write ([^)]*)\)", message):
+        assert isinstance(yaml.safe_load(number), int | float)
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        *("training: {epochs: 2e-5}", "training: {learning_rate: nan}", "training: {learning_rate: 1e999}"),
+        *("training: {learning_rate: -1e-5}", "training: {learning_rate: fast}", "training: {rise: 2e0}"),
+    ],
+)
+def test_no_advice_is_given_that_would_be_refused(paper, overlay):
+    message = complaint(laid_over(paper, yaml.safe_load(overlay)))
+    assert "(write" not in message and "allowed: a " in message
+
+
+@pytest.mark.parametrize("key", [False, True, None, 1, 1.5, datetime.date(2026, 1, 31)])
+@pytest.mark.parametrize("block", ["experiments", "ablations", "training"])
+def test_a_key_that_is_not_text_is_refused_with_its_block(paper, block, key):
+    paper[block] = {**paper[block], key: {}}
+    written = json.dumps(key, default=str).strip('"')
+    assert f"- {block}: the key {written} is not text" in complaint(paper)
+
+
+@pytest.mark.parametrize("seed", [10**20, 2**31, -1, 1.5, 1.0, True, "1", None, float("nan"), float("inf")])
+@pytest.mark.parametrize("place", ["seeds", "corpora.wordnet_examples.seed", "pictures.split.seed", "evaluation.seed"])
+def test_a_seed_is_a_whole_number_that_torch_takes(paper, place, seed):
+    *above, last = place.split(".")
+    block = paper
+    for key in above:
+        block = block[key]
+    block[last] = [seed] if place == "seeds" else seed
+    message = complaint(paper)
+    assert f"- {place}" in message and "a whole number, at least 0, at most 2147483647" in message
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf"), True])
+def test_a_number_is_finite(paper, number):
+    assert "training.learning_rate: " in complaint(laid_over(paper, {"training": {"learning_rate": number}}))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", "a b", "1", "a.b", "é", "x" * 65, "x" * 300, "ab" * 25, "a\n"])
+def test_a_name_that_cannot_be_a_folder_is_refused(paper, name):
+    style = {"dataset": "a", "family": "a", "vocabulary": "emoji"}
+    for overlay in (
+        *({"experiments": {name: {}}}, {"ablations": {name: {}}}, {"experiments": {"x": {"seeds": [1]}, name: {}}}),
+        *({"pictures": {"styles": {name: style}}}, {"corpora": {"own": {name: "."}}}),
+    ):
+        message = complaint(laid_over(paper, overlay))
+        assert "name" in message and len(message) < 1000
+    if name != "ab" * 25:  # which is no wildcard
+        assert "- name: " in complaint(laid_over(paper, {"name": name}))
+    settings.check(laid_over(paper, {"experiments": {"x1-_" * 16: {}, "no": {}}}))
+
+
+def test_settings_that_contain_themselves_or_are_huge_are_refused(paper):
+    recursive = {}
+    recursive["x"] = recursive
+    endless = [1]
+    endless.append(endless)
+    laughs = "x"
+    for _ in range(9):
+        laughs = [laughs] * 10
+    for value in ({"experiments": recursive}, {"seeds": endless}, {"seeds": laughs}, {"name": [[recursive] * 9] * 9}):
+        message = complaint({**paper, **value})
+        assert "holds more than 100,000 values or 50 levels" in message and len(message) < 400
+    assert len(complaint({**paper, "name": ["long"] * 50_000})) < 1000
 
 
 def test_contradictions_are_refused(paper):

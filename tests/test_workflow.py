@@ -224,6 +224,9 @@ def test_the_named_targets_exist(copy):
             "training.learning_rat: unknown key (its value is 1); did you mean learning_rate?",
         ),
         ("encoder: {kind: clop}", "encoder.kind: 'clop' is not allowed; allowed: pair | clip"),
+        ("training: {epochs: 1, epochs: 2}", "overlay.yaml:1: the key 'epochs' is given twice (first in line 1)"),
+        ("experiments: {no: {}}", "overlay.yaml:1: the key no is not text: YAML reads it as true or false."),
+        ("seeds: &a [1, *a]", "overlay.yaml:1: an anchor contains itself."),
         ("inventory: {dataset: wordnt}", "inventory.dataset: 'wordnt' is no data set; did you mean wordnet?"),
     ],
 )
@@ -233,6 +236,16 @@ def test_wrong_settings_are_refused_before_anything_runs(copy, tmp_path, overlay
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_odd_config_yaml_is_refused_before_snakemake_stumbles_over_it(tmp_path):
+    copy = copy_workflow(tmp_path / "workflow")
+    config = (copy / "config.yaml").read_text(encoding="utf-8")
+    (copy / "config.yaml").write_text(config.replace("\nablations:", "\nablations: &a {x: *a}\n_:"), encoding="utf-8")
+    done = run("snakemake", "-n", folder=copy)
+    assert done.returncode != 0
+    assert re.search(r"config\.yaml:\d+: an anchor contains itself", done.stdout + done.stderr)
+    assert "RecursionError" not in done.stdout + done.stderr
 
 
 def test_lint_and_format_are_clean(copy):
@@ -286,11 +299,11 @@ def edited(finished):
     copy, presets = finished
     kept = {}
 
-    def edit(name, change):
+    def edit(name, change, *arguments):
         path = copy / name
         kept.setdefault(path, (path.read_text(encoding="utf-8"), path.stat()))
         path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
-        return set(dry_run(copy, *presets))
+        return set(dry_run(copy, *presets, *arguments))
 
     yield edit
     for path, (text, stat) in kept.items():
@@ -309,6 +322,38 @@ def test_a_comment_edit_runs_nothing(edited):
     assert edited("polclip/training/loop.py", lambda text: "# A comment.\n" + text) == set()
     assert edited("config.yaml", lambda text: text + "# A comment.\n") == set()
     assert edited("rules/train.smk", lambda text: "# A comment.\n" + text) == set()
+
+
+# Without a flag Snakemake takes profiles/default. The plugin of profiles/kubernetes is not installed with the package.
+PROFILES = [(), *(("--workflow-profile", f"profiles/{name}") for name in ("slurm", "generic_cluster"))]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_only_a_real_edit_of_a_script_runs_its_rule(edited, profile):
+    script = "workflow_scripts/train.py"
+    assert edited(script, lambda text: text, *profile) == set()  # written again: a new date
+    assert edited(script, lambda text: f'"""Another docstring."""\n# A comment.\n{text}', *profile) == set()
+    assert edited(script, lambda text: text + "\nNEW = 1\n", *profile) == AFTER_TRAINING
+
+
+def test_no_profile_compares_the_dates_of_scripts():
+    for path in (ROOT / "profiles").glob("*/config.yaml"):
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert profile["rerun-triggers"] == ["mtime", "params", "input", "software-env"], path
+
+
+def test_every_rule_with_outputs_has_the_fingerprint_of_its_script():
+    for path in (ROOT / "rules").glob("*.smk"):
+        for rule in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            script = re.search(r"workflow_scripts/(\w+)\.py", rule)
+            # An archive has its checksum; check_setup always runs.
+            if script and script[1] not in ("download", "check_setup"):
+                assert re.search(rf'code=code_of\(\s*"{script[1]}"', rule), rule
+
+
+def test_an_edit_of_a_template_makes_the_pages_again(edited):
+    jobs = edited("polclip/reporting/templates/report.css", lambda text: text + "b {}\n")
+    assert {"report", "data_page"} <= jobs and not {"tables", "train"} & jobs
 
 
 def test_a_real_edit_of_a_module_runs_the_rules_that_use_it(edited):

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
 from polclip.errors import UserError
+from polclip.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -87,25 +87,11 @@ def read_manifest(path: str | Path, schema: str | Path | None = None) -> dict[st
     return manifest
 
 
-class _LoaderOfUniqueKeys(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; an entry would vanish."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                problem = f"the key {key!r} stands twice"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def _read_yaml(path: Path) -> dict:
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _LoaderOfUniqueKeys)
+        return read_yaml(path)
     except FileNotFoundError as error:
         raise UserError(f"The manifest needs {path}, and there is no such file.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
 
 
 def _dataset(name: str, entry: dict) -> Dataset:
