@@ -252,8 +252,19 @@ def _wrong_start(config: dict, place: str, experiment: str, settings: dict) -> I
 
 def _wrong_weights(encoder: dict, datasets: Collection[str]) -> Iterator[str]:
     """A CLIP's weights may be a data set, a file, or a tag of open_clip; a whole folder brings its own."""
-    weights = encoder["clip_weights"]
-    if encoder["kind"] == "pair" or not datasets or weights in datasets:
+    weights, architecture = encoder["clip_weights"], encoder["clip_architecture"]
+    if encoder["kind"] == "pair":
+        return
+    # What is known without open_clip, whose import takes seconds; the other weights are checked when they are loaded.
+    tag = (
+        getattr(datasets[weights], "version", "") if isinstance(datasets, Mapping) and weights in datasets else weights
+    )
+    if tag == "openai" and ":" not in architecture and not architecture.endswith("-quickgelu"):
+        yield (
+            f"encoder.clip_weights: {weights!r} was trained with QuickGELU, and {architecture} computes without. "
+            f"Write clip_architecture: {architecture}-quickgelu."
+        )
+    if not datasets or weights in datasets:
         return
     looks_like_file = "/" in weights or Path(weights).suffix in (".safetensors", ".pt", ".pth", ".bin")
     if looks_like_file and not Path(weights).is_file():

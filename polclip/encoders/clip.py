@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from polclip.encoders.activation import check_activation
 from polclip.encoders.interface import EncodedImages, EncodedTexts, TokensOfText
 from polclip.errors import UserError
 from polclip.model.clip_towers import ImageTop, check_towers, embed_text, image_states
@@ -26,6 +27,8 @@ def load_clip(architecture: str, weights: str, device: str = "cpu"):
     Args:
         architecture: a name of open_clip, or local-dir: and a folder with open_clip_config.json.
         weights: a tag of open_clip, a local file, or "" for those in the folder.
+
+    Raises UserError where the weights cannot be loaded, or were trained with another activation.
     """
     import open_clip  # here, since its import takes seconds and a pair of towers does without
 
@@ -34,6 +37,7 @@ def load_clip(architecture: str, weights: str, device: str = "cpu"):
         raise UserError(
             f'encoder.clip_architecture: {architecture!r} brings its weights along; write encoder.clip_weights: "".'
         )
+    check_activation(architecture, weights)
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
             architecture, pretrained=weights or None, device=device, force_custom_text=True, weights_only=True
