@@ -112,11 +112,12 @@ def clip_call(folder: Path, **encoder) -> dict:
 def embedded(folder: Path, output: Path, encoder: dict) -> tuple[str, str]:
     """Features of the world's texts and drawn pictures by a CLIP: the two folders."""
     settings = EncoderSettings(**encoder)
-    described = settings.written()
     of_texts, of_pictures = text_encoder(settings, None, folder, "cpu"), image_encoder(settings, None, folder, "cpu")
-    embed_texts(folder / "texts.parquet", of_texts, output / "texts", 0, 1, 64, described)
+    embed_texts(folder / "texts.parquet", of_texts, output / "texts", 0, 1, 64, settings.of_texts())
     drawn = folder / "drawn.parquet"
-    embed_pictures(drawn, of_pictures, output / "pictures", output / "skipped.json", 16, described=described)
+    embed_pictures(
+        drawn, of_pictures, output / "pictures", output / "skipped.json", 16, described=settings.of_pictures()
+    )
     return str(output / "texts"), str(output / "pictures")
 
 

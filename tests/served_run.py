@@ -54,7 +54,7 @@ def make_run(folder: Path) -> Run:
         ]
         write_records(table, Picture, rows)
     out = results / "embeddings" / "pictures" / "noto"
-    described = EncoderSettings("pair", 2, "of no account").written()
+    described = EncoderSettings("pair", 2, "of no account").of_pictures()
     encoder = opened.reader.image_encoder
     embed_pictures(folder / "absolute.parquet", encoder, out, folder / "skipped.json", 8, 0, described)
     query = VisualInstance("q0", "en", "bat", "bat cave", [item for item, _ in told[:10]], told[0][0])

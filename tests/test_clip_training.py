@@ -3,7 +3,7 @@
 import contextlib
 import json
 import socket
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from test_reference import AS_RELEASED
 from tiny_clip import random_clip_model, write_clip
 
 from polclip.encoders.clip import ClipTextEncoder, load_clip
+from polclip.encoders.embed import EncoderSettings
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.evaluation.predict import predict
@@ -32,7 +33,7 @@ from polclip.training.batches import make_batch, make_step
 from polclip.training.budget import Part
 from polclip.training.corpora import SenseCorpus, TextualCorpus, tokens_of
 from polclip.training.launch import run
-from polclip.training.start import starting_model
+from polclip.training.start import check_features, starting_model
 
 START, END = 49406, 49407
 # Enough for a tiny tower of random weights to tell colours and sense keys apart.
@@ -246,15 +247,32 @@ def test_features_of_other_weights_or_other_frozen_blocks_are_refused(folder, ca
     elsewhere.write_bytes(Path(weights).read_bytes())
     starting_model(model, encoder | {"clip_weights": str(elsewhere)}, None, store)
     for key, value in {"clip_weights": others, "trainable_image_blocks": 2, "grid": 2}.items():
-        with pytest.raises(UserError, match=f"made with {key} .*[Dd]elete the embeddings"):
+        with pytest.raises(UserError, match=f"made with {key} .*Delete the folder embeddings/pictures"):
             starting_model(model, encoder | {key: value}, None, store)
+
+
+def test_settings_of_a_pair_that_were_left_in_the_block_do_not_concern_a_clip(folder, call, tmp_path):
+    left = {"text_layers": 2, "text_precision": "bf16"}
+    store = FeatureStore(call["picture_features"])
+    starting_model(asdict(tiny_clip.SETTINGS), call["encoder"] | left, None, store)
+    check_features(FeatureStore(call["text_features"]), EncoderSettings(**call["encoder"] | left).of_texts())
+    other = EncoderSettings("clip", clip_architecture="ViT-B-32", clip_weights="openai").of_texts()
+    with pytest.raises(UserError, match=r"stored texts were made with clip_\w+ .*Delete the folder embeddings/texts"):
+        check_features(FeatureStore(call["text_features"]), other, "texts")
+
+
+def test_settings_of_a_clip_that_were_left_in_the_block_do_not_concern_a_pair():
+    pair = EncoderSettings("pair", text_layers=2)
+    left = replace(pair, clip_architecture="local-dir:gone", clip_weights="gone.pt", trainable_image_blocks=3)
+    assert left.of_texts() == pair.of_texts() == {"kind": "pair", "text_layers": 2, "text_precision": "no"}
+    assert left.of_pictures() == pair.of_pictures() == {"kind": "pair", "grid": 4}
 
 
 def test_features_of_other_weights_in_the_same_folder_are_refused(folder, call, tmp_path):
     encoder = call["encoder"] | {"clip_architecture": write_clip(tmp_path / "clip", seed=0)}
     _, pictures = embedded(folder, tmp_path / "features", encoder)
     write_clip(tmp_path / "clip", seed=1)
-    with pytest.raises(UserError, match=r"[Dd]elete the embeddings"):
+    with pytest.raises(UserError, match="Delete the folder embeddings/pictures"):
         starting_model(asdict(tiny_clip.SETTINGS), encoder, None, FeatureStore([pictures]))
 
 

@@ -292,11 +292,11 @@ def test_what_features_were_made_with_is_told_by_the_weights_digest(clip, tmp_pa
     settings = EncoderSettings("clip", clip_architecture=clip[0], clip_weights=clip[1])
     (tmp_path / "moved.pt").write_bytes(Path(clip[1]).read_bytes())
     (tmp_path / "other.pt").write_bytes(b"other weights")
-    described = settings.written()
+    described = settings.of_pictures()
     assert described["clip_architecture"] == clip[0] and len(described["clip_weights"]) == 64
-    assert replace(settings, clip_weights=str(tmp_path / "moved.pt")).written() == described
-    assert replace(settings, clip_weights=str(tmp_path / "other.pt")).written() != described
-    assert replace(settings, clip_weights="openai").written()["clip_weights"] == "openai"  # a tag stays as it is
+    assert replace(settings, clip_weights=str(tmp_path / "moved.pt")).of_pictures() == described
+    assert replace(settings, clip_weights=str(tmp_path / "other.pt")).of_pictures() != described
+    assert replace(settings, clip_weights="openai").of_pictures()["clip_weights"] == "openai"  # a tag stays as it is
 
 
 # --- EfficientNet-Lite0
@@ -377,7 +377,7 @@ def test_the_text_tower_is_the_one_of_the_archive_with_the_settings_of_its_encod
     encoder = text_encoder(settings, tmp_path / "tower.zip", tmp_path / "unpacked", "cpu")
     expected = encode(HuggingFaceTextEncoder(bert_folder, layers=2, precision="bf16"), ["the bat flew"])
     np.testing.assert_array_equal(encode(encoder, ["the bat flew"]).states[0], expected.states[0])
-    assert settings.written()["text_precision"] == "bf16"
+    assert settings.of_texts()["text_precision"] == "bf16"
 
 
 def test_an_archive_with_no_or_several_encoders_is_refused(tmp_path):

@@ -20,7 +20,7 @@ with rule_log(snakemake), TemporaryDirectory() as unpacked:
         batch=8 if device == "cpu" else 64,
         # beside the one that feeds the encoder
         workers=snakemake.threads - 1,
-        described=settings.written(),
+        described=settings.of_pictures(),
         shard=int(snakemake.wildcards.shard),
         shards=snakemake.params.shards,
     )

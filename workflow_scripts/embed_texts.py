@@ -19,5 +19,5 @@ with rule_log(snakemake), TemporaryDirectory() as unpacked:
         snakemake.params.shards,
         # what fits a CPU's cache is fastest there
         batch=16 if device == "cpu" else 256,
-        described=settings.written(),
+        described=settings.of_texts(),
     )

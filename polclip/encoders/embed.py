@@ -4,7 +4,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -49,18 +49,25 @@ class EncoderSettings:
         named = encoder if encoder["kind"] == "pair" or not weights else {**encoder, "clip_weights": str(weights)}
         return cls(**named)
 
-    def written(self) -> dict:
-        """What is stored beside features, so that those of other towers are not taken for these.
+    def of_pictures(self) -> dict:
+        """What is stored beside features of pictures: all that they depend on, and nothing else."""
+        return self._told(("grid",), ("clip_architecture", "clip_weights", "trainable_image_blocks", "grid"))
 
-        The weights are told by their file's digest, wherever it lies.
-        """
+    def of_texts(self) -> dict:
+        """What is stored beside features of texts."""
+        return self._told(("text_layers", "text_precision"), ("clip_architecture", "clip_weights"))
+
+    def _told(self, of_pair: tuple[str, ...], of_clip: tuple[str, ...]) -> dict:
+        """Some keys by the kind of towers. Weights are told by the digest of their file, wherever it is."""
+        told = {key: getattr(self, key) for key in ("kind", *(of_pair if self.kind == "pair" else of_clip))}
+        return told | {"clip_weights": self._digest_of_weights()} if "clip_weights" in told else told
+
+    def _digest_of_weights(self) -> str:
         weights = self.clip_weights
         if self.clip_architecture.startswith("local-dir:"):
             found = sorted(Path(self.clip_architecture.removeprefix("local-dir:")).iterdir())
-            weights = " ".join(sha256(path) for path in found if path.suffix in (".safetensors", ".bin", ".pt", ".pth"))
-        elif Path(weights).is_file():
-            weights = sha256(weights)
-        return asdict(self) | {"clip_weights": weights}
+            return " ".join(sha256(path) for path in found if path.suffix in (".safetensors", ".bin", ".pt", ".pth"))
+        return sha256(weights) if Path(weights).is_file() else weights
 
 
 def _unpacked(archive: str | Path, folder: Path) -> Path:

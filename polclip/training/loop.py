@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from polclip.corpora.texts import Definitions
+from polclip.encoders.embed import EncoderSettings
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.evaluation.predict import rank_queries, rank_words
@@ -35,7 +36,7 @@ from polclip.training.preemption import EXIT_CODE, when_told_to_stop
 from polclip.training.schedule import PlannedStep, Stream, parameter_groups, plan_epoch, rate
 from polclip.training.sense_table import SenseTable
 from polclip.training.settings import TrainingSettings
-from polclip.training.start import preprocessing_of, starting_model, take_over
+from polclip.training.start import check_features, preprocessing_of, starting_model, take_over
 from polclip.training.state import MetricsLog, SavedState
 
 # A sense has a gradient once in hundreds of steps: AdamW's momentum and its long memory of squares would carry its
@@ -104,10 +105,7 @@ def train(
     """
     torch.manual_seed(seed)
     textual, visual = "textual" in settings.tasks, "visual" in settings.tasks
-    tokens = texts.holds_tokens or model["trainable_text_blocks"] > 0
-    read = TextualCorpus.read(textual_train, inventory, texts, {}, context_words, tokens) if textual else None
-    senses = read.gold_synsets() if read else []
-    groups = sorted({name for s in read.synsets for name in inventory.lineage(s)[1:]}) if read else []
+    check_features(texts, EncoderSettings(**encoder).of_texts(), "texts")
     polclip = starting_model(model, encoder, towers, pictures, text_weights, senses, groups)
     if start:
         take_over(polclip, start)

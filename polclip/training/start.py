@@ -29,11 +29,12 @@ def starting_model(
         model: the settings' block `model`; each kind of model reads its own keys.
         encoder: keys of `EncoderSettings`: which towers.
         towers: folder written by `align_towers`, of a pair.
-        pictures: their features; those of a CLIP must have been made with the same weights and frozen blocks.
+        pictures: their features, which must have been made with the same towers.
         text_weights: package of a pair's text tower, read where it is trained.
         senses, groups: of which a pair may learn something, see `SenseVectors`.
     """
     settings = EncoderSettings(**encoder)
+    check_features(pictures, settings.of_pictures())
     if settings.kind == "pair":
         from polclip.training.alignment import read_heads
 
@@ -58,7 +59,6 @@ def starting_model(
     clip, _ = load_clip(settings.clip_architecture, settings.clip_weights)
     tokens = None if settings.grid is None else settings.grid**2 + 1
     own = _own(ClipModelSettings, {**model, "trainable_image_blocks": settings.trainable_image_blocks})
-    check_features(pictures, settings.written())
     return ClipPolCLIP(clip, own, clip_config(settings.clip_architecture), tokens)
 
 
@@ -99,12 +99,16 @@ def _own(settings: type, block: Mapping) -> object:
     return settings(**{field.name: block[field.name] for field in fields(settings) if field.name in block})
 
 
-def check_features(store: FeatureStore, expected: Mapping) -> None:
-    """Raise UserError where stored features were made with other towers than the model's."""
+def check_features(store: FeatureStore, expected: Mapping, of: str = "pictures") -> None:
+    """Raise UserError where stored features were made with other towers than the model's.
+
+    expected: `EncoderSettings.of_pictures` or `of_texts`. Of features that do not say a key nothing is expected there.
+    of: pictures or texts, for the message.
+    """
     for described in store.described:
         for key, value in expected.items():
-            if described.get(key) != value:
+            if key in described and described[key] != value:
                 raise UserError(
-                    f"The stored pictures were made with {key} {described.get(key)!r}, and the model has {value!r}. "
-                    "Delete the embeddings folder of these results and run the same command again."
+                    f"The stored {of} were made with {key} {described[key]!r}, and the model has {value!r}. "
+                    f"Delete the folder embeddings/{of} of these results and run the same command again."
                 )
