@@ -208,9 +208,28 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
         for name in config[first][rest[0]] if rest else config[first]:
             if re.search(r"(.+)\1{19}$", name):
                 yield f"{block}.{name}: the name ends in 20 repetitions, which Snakemake refuses; choose another name."
+    yield from _missing_sets(config)
     for block in ("experiments", "ablations"):
         for experiment, settings in config[block].items():
             yield from _contradictions_of(config, block, experiment, settings)
+
+
+def _missing_sets(config: dict) -> Iterator[str]:
+    """Training needs sets to learn from and sets to choose the best weights by."""
+    needed: dict[tuple[str, str], str] = {}
+    for name, own in all_experiments(config).items():
+        if "baseline" in own or "checkpoint" in own:
+            continue
+        tasks = {**config["training"], **own.get("training", {})}["tasks"]
+        sides = [(task, "train") for task in tasks] + [("visual" if "visual" in tasks else "textual", "dev")]
+        for side in sides:
+            needed.setdefault(side, f"the training of {name}")
+        if config["encoder"]["kind"] == "pair":  # which no text-only training changes
+            for side in ("train", "dev"):
+                needed.setdefault(("visual", side), "the alignment of the pair's encoders")
+    for (task, side), who in needed.items():
+        if not config["corpora"][task][side]:
+            yield f"corpora.{task}.{side}: [] is empty, and {who} needs it. {_how_to_write(['corpora', task, side])}"
 
 
 def _contradictions_of(config: dict, block: str, experiment: str, settings: dict) -> Iterator[str]:
@@ -228,6 +247,9 @@ def _contradictions_of(config: dict, block: str, experiment: str, settings: dict
                 "model.sig and model.isg have to be true as well."
             )
         yield from _wrong_start(config, place, experiment, settings)
+        precision = {**config["training"], **settings.get("training", {})}["precision"]
+        if precision == "fp16" and config["machine"]["device"] == "cpu" and "checkpoint" not in settings:
+            yield f'{place}.training.precision: fp16 needs a GPU, and machine.device is cpu. Write bf16 or "no".'
     if block == "ablations" and experiment in config["experiments"]:
         yield f"{place}: the name is among the experiments too; each needs a name of its own."
 

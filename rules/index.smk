@@ -29,8 +29,8 @@ rule gloss_index:
         "../environment.yaml"
     threads: threads_of("embed")
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
         gpu=GPUS,
     params:
         code=code_of("gloss_index"),

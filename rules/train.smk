@@ -1,4 +1,4 @@
-# A pair of towers is aligned first, as CLIP is already; then PolCLIP is trained over what is stored of the towers.
+# A pair of towers is aligned first, on CPU, as CLIP is already; then PolCLIP is trained over what is stored of the towers.
 
 TRAINING_CORPORA = {
     "textual_train": instance_files("textual", "train"),
@@ -29,7 +29,6 @@ rule align_towers:
     resources:
         mem_mb=growing(8000),
         runtime=growing(120),
-        gpu=GPUS,
     params:
         settings=config["alignment"],
         context_words=config["encoder"]["context_words"],

@@ -307,6 +307,33 @@ def test_babelnet_senses_need_a_mapping_where_glosses_are_read(paper, tmp_path):
     settings.check(laid_over(paper, {"corpora": corpora, "experiments": dict.fromkeys(["main", "lesk", "zero_shot"])}))
 
 
+@pytest.mark.parametrize("place", ["textual.train", "textual.dev", "visual.train", "visual.dev"])
+@pytest.mark.parametrize("kind", ["pair", "clip"])
+@pytest.mark.parametrize("tasks", [["textual"], ["visual"], ["textual", "visual"]])
+def test_a_training_without_a_set_that_it_needs_is_refused(paper, place, kind, tasks):
+    task, side = place.split(".")
+    needed = task == "visual" if kind == "pair" else False
+    needed |= task in tasks and (side == "train" or task == "visual" or tasks == ["textual"])
+    ablations = dict.fromkeys(paper["ablations"])
+    overlay = {"corpora": {task: {side: []}}, "encoder": {"kind": kind}, "training": {"tasks": tasks}}
+    config = laid_over(paper, overlay | {"ablations": ablations})
+    if needed:
+        assert f"- corpora.{place}: [] is empty, and the " in complaint(config)
+    else:
+        settings.check(config)
+    settings.check(config | {"experiments": {"lesk": {"baseline": "lesk"}, "mine": {"checkpoint": "models/mine"}}})
+
+
+def test_fp16_on_a_cpu_is_refused(paper):
+    ablations = dict.fromkeys(paper["ablations"])
+    common = laid_over(paper, {"training": {"precision": "fp16"}, "ablations": ablations})
+    settings.check(common)  # on a GPU
+    own = laid_over(paper, {"experiments": {"quick": {"training": {"precision": "fp16"}}}})
+    for config, name in ((common, "main"), (own, "quick")):
+        message = complaint(laid_over(config, {"machine": {"device": "cpu"}}))
+        assert f"experiments.{name}.training.precision: fp16 needs a GPU" in message
+
+
 def test_null_switches_an_experiment_and_a_style_off(paper):
     overlay = {"experiments": {"lesk": None}, "pictures": {"styles": {"noto": None}}}
     checked = settings.check(laid_over(paper, overlay))

@@ -351,6 +351,25 @@ def test_every_rule_with_outputs_has_the_fingerprint_of_its_script():
                 assert re.search(rf'code=code_of\(\s*"{script[1]}"', rule), rule
 
 
+def test_every_job_asks_for_more_when_it_is_tried_again():
+    # A second training goes on where the first was, so its time stays.
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
+    fixed = re.findall(r"^ +(?:mem_mb|runtime)=(?!growing\().*", text, re.MULTILINE)
+    assert [line.split("#")[0].strip() for line in fixed] == ["runtime=2880,"]
+
+
+def test_a_gpu_is_reserved_where_it_is_used():
+    for path in (ROOT / "rules").glob("*.smk"):
+        for rule in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            script = (
+                ROOT
+                / "workflow_scripts"
+                / f"{re.findall(r'workflow_scripts/(.*)[.]py', rule + ' workflow_scripts/all.py')[0]}.py"
+            )
+            used = script.exists() and 'config["machine"]["device"]' in script.read_text(encoding="utf-8")
+            assert ("gpu=GPUS" in rule) == used, rule
+
+
 def test_an_edit_of_a_template_makes_the_pages_again(edited):
     jobs = edited("polclip/reporting/templates/report.css", lambda text: text + "b {}\n")
     assert {"report", "data_page"} <= jobs and not {"tables", "train"} & jobs

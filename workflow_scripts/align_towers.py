@@ -10,7 +10,7 @@ from polclip.training.settings import AlignmentSettings
 
 with rule_log(snakemake):
     given = snakemake.input
-    choose_device(snakemake.config["machine"]["device"], snakemake.threads, snakemake.resources.get("gpu", 0))
+    choose_device("cpu", snakemake.threads)  # which the small heads need no GPU for
     align(
         snakemake.output.folder,
         Inventory.read(given.senses, given.synsets),

@@ -105,6 +105,14 @@ def train(
     """
     torch.manual_seed(seed)
     textual, visual = "textual" in settings.tasks, "visual" in settings.tasks
+    if settings.precision == "fp16" and device == "cpu":
+        raise UserError('training.precision: fp16 needs a GPU, and torch finds none here. Write bf16 or "no".')
+    if not visual and not textual_dev:
+        raise UserError("corpora.textual.dev: [] is empty. Training chooses the best weights by it: name a set there.")
+    tokens = texts.holds_tokens or model["trainable_text_blocks"] > 0
+    read = TextualCorpus.read(textual_train, inventory, texts, {}, context_words, tokens) if textual else None
+    senses = read.gold_synsets() if read else []
+    groups = sorted({name for s in read.synsets for name in inventory.lineage(s)[1:]}) if read else []
     check_features(texts, EncoderSettings(**encoder).of_texts(), "texts")
     polclip = starting_model(model, encoder, towers, pictures, text_weights, senses, groups)
     if start:
