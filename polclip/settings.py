@@ -412,7 +412,7 @@ def _hint(value: object, schema: Mapping) -> str:
         written = int(number) if number == number.to_integral_value() else float(number)
         if _Validator(schema).is_valid(written):
             why = " since YAML reads it as text" if isinstance(value, str) else ""
-            return f"{why} (write {format(number, 'f')})"
+            return f"{why} (write {decimal(number)})"
     meant = "no" if value is False else "yes" if value is True else str(value)
     is_text = "string" in types or any(isinstance(word, str) for word in schema.get("enum", []))
     if is_text and not isinstance(value, str | list | dict | None) and _Validator(schema).is_valid(meant):
@@ -428,7 +428,7 @@ def _number(value: str | float) -> Decimal | None:
         return None
     if not number.is_finite() or abs(number.adjusted()) > 30:  # 1e400 is no number of a config
         return None
-    return number.normalize() if number else Decimal(0)
+    return number
 
 
 def _close(name: str, known: Collection[str]) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import yaml
@@ -13,13 +14,16 @@ from polclip.errors import UserError
 MOST_VALUES = 100_000
 # PyYAML reads 010 as 8 and 1:30 as 90 (YAML 1.1); whoever writes them means something else.
 BASE_8 = re.compile(r"[-+]?0[0-7_]*[1-7][0-7_]*")
+# PyYAML reads 2e-5 as text: it wants a point and a sign, as in 2.0e-5.
+EXPONENT = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d{1,3}")
 
 
 def read_yaml(path: str | Path) -> object:
     """The value of a YAML or JSON file.
 
     Raises UserError with file and line where the file is not UTF-8 or not YAML, where a key is not text or is given
-    twice, where an anchor contains itself or its aliases expand without measure, and where a number has base 8 or 60.
+    twice, where an anchor contains itself or its aliases expand without measure, where a number has base 8 or 60, and
+    where YAML takes a number for text.
     """
     path = Path(path)
     try:
@@ -112,8 +116,19 @@ def _faults(node: yaml.Node, path: Path, seen: set[int]) -> Iterator[str]:
             f"{_place(path, node)}: YAML reads {node.value} as a number in base 60. "
             "Write the number in base 10, or put it in quotes if it is text."
         )
+    elif node.tag == "tag:yaml.org,2002:str" and node.style is None and EXPONENT.fullmatch(node.value):
+        yield (
+            f"{_place(path, node)}: YAML reads {node.value} as text. Write {decimal(node.value)}, or put it in quotes "
+            "if it is text."
+        )
     for child in _children(node):
         yield from _faults(child, path, seen)
+
+
+def decimal(number: float | str) -> str:
+    """A number as YAML reads it back: 0.00002, since 2e-05 is text to YAML."""
+    text = format(Decimal(str(number)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

@@ -1,5 +1,6 @@
 """YAML that would be read otherwise than it looks is refused, with file and line."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ def test_the_files_of_the_repository_are_read_as_they_look(path):
         ("seeds: [1:30]", ":1: YAML reads 1:30 as a number in base 60"),
         ("rise: 1:30.5", ":1: YAML reads 1:30.5 as a number in base 60"),
         ("seeds:\n- 010\n", ":2: YAML reads 010 as 8 (octal)"),
+        ("training: {learning_rate: 2e-5}", ":1: YAML reads 2e-5 as text. Write 0.00002, or put it in quotes"),
+        ("a: [-1.50E3]", ":1: YAML reads -1.50E3 as text. Write -1500, or"),
         ("a: !!python/object/apply:os.getcwd []", "not valid YAML"),
         ("a: \x01", "not valid YAML"),
         (b"a: 1\nname: caf\xe9\n", ":2: not UTF-8 (byte 0xe9)"),
@@ -72,7 +75,8 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
         ('"no": 1', {"no": 1}),
         ("base: &b {x: 1, y: 2}\nmore: {<<: *b, x: 3}\n", {"base": {"x": 1, "y": 2}, "more": {"x": 3, "y": 2}}),
         ("a: &a [1]\nb: *a\nc: *a\n", {"a": [1], "b": [1], "c": [1]}),
-        ("a: [0, 00, 0x1F, 1_000, '010', '1:30', 10:30am]", {"a": [0, 0, 31, 1000, "010", "1:30", "10:30am"]}),
+        ("a: [0, 0x1F, 1_000, '010', '1:30', 10:30am]", {"a": [0, 31, 1000, "010", "1:30", "10:30am"]}),
+        ("a: [2.0e-5, '2e-5', 1e5b, e5, 2026-01-31]", {"a": [2e-5, "2e-5", "1e5b", "e5", date(2026, 1, 31)]}),
         ('{\n\t"a": "b"\n}', {"a": "b"}),
     ],
 )
