@@ -20,6 +20,7 @@ from jsonschema.validators import extend
 
 from polclip.definitions.asking_settings import wrong_asking
 from polclip.errors import UserError
+from polclip.yaml_files import decimal
 
 PROJECT = Path(__file__).resolve().parent.parent
 SCHEMA = PROJECT / "rules" / "schemas" / "config.schema.yaml"
@@ -369,11 +370,6 @@ def _shown(value: object) -> str:
         return decimal(value)
     text = str(value) if isinstance(value, datetime.date) else repr(value)
     return text if len(text) <= 120 else f"{text[:100]} ... ({len(text):,} characters)"
-
-
-def decimal(number: float) -> str:
-    """A number as YAML reads it back: 0.00002, since 2e-05 is text to YAML."""
-    return format(Decimal(repr(number)), "f") if math.isfinite(number) else repr(number)
 
 
 _TYPES = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
