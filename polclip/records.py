@@ -4,6 +4,9 @@ Everything is tied together by ids (sense key, synset id, instance id, picture i
 Records are stored as Parquet with the schemas below and read one batch at a time.
 """
 
+import re
+import string
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,6 +20,8 @@ from polclip.files import open_parquet, write_parquet
 READ_AT_ONCE = 8192  # records; as Python's objects a sentence takes about 3 kB
 
 _strings = pa.list_(pa.string())
+_BETWEEN_BLANKS = re.compile(r"\S+")
+_PUNCTUATION = string.punctuation + "\u00ab\u00bb\u2018\u2019\u201c\u201d\u2026\u060c\u061b\u061f"
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,22 @@ class VisualInstance:
     sense_key: str | None = None  # what the gold picture shows, where it is known
     rivals: list[str] = field(default_factory=list)  # candidates that show another sense of the word
 
+    @property
+    def word_span(self) -> tuple[int, int] | None:
+        """Characters of the word in `phrase`: (start, end), end exclusive; None where it does not occur there.
+
+        Only whole words count: "goal" is in "football goal", not in "goalkeeper"; of several places the first. Case,
+        punctuation around a word and the form of its accents do not matter.
+        """
+        words = [_plain(word) for word in self.word.replace("_", " ").split()]
+        found = list(_BETWEEN_BLANKS.finditer(self.phrase))
+        plain = [_plain(token[0]) for token in found]
+        for start in range(len(found) - len(words) + 1 if words else 0):
+            end = start + len(words)
+            if plain[start:end] == words:
+                return found[start].start(), found[end - 1].end()
+        return None
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -114,6 +135,12 @@ class Prediction:
     instance_id: str
     candidates: list[str]
     scores: list[float]
+
+
+def _plain(word: str) -> str:
+    """A word to compare: composed, without case and without punctuation around it, unless it has nothing else."""
+    word = unicodedata.normalize("NFC", word.casefold())
+    return word.strip(_PUNCTUATION) or word
 
 
 SCHEMAS: dict[type, pa.Schema] = {

@@ -20,6 +20,7 @@ from polclip.corpora.texts import (
 )
 from polclip.errors import UserError
 from polclip.records import Phrase, TextualInstance, VisualInstance, write_records
+from polclip.reporting.comparison import in_context
 
 
 @pytest.fixture
@@ -59,6 +60,39 @@ def test_a_visual_query_has_the_forms_that_are_asked_for():
         'A photo of "sea lion zoo", an animal',
         "sea lion, zoo",
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "phrase", "listed", "backwards"),
+    [
+        ("goal", "football goal", "goal, football", "football goal"),
+        ("bank", "steep bank erosion", "bank, steep erosion", "steep erosion bank"),
+        ("sea_lion", "zoo Sea Lion", "sea lion, zoo", "zoo sea lion"),
+        ("bat", "bat baseball  bat", "bat, baseball  bat", "baseball  bat bat"),  # of several places the first
+        ("goal", "goal, football", "goal, football", "football goal"),
+        ("a.m.", "a.m. time", "a.m., time", "time a.m."),
+        ("caf\u00e9", "paris cafe\u0301", "caf\u00e9, paris", "paris caf\u00e9"),
+        ("goal", "goalkeeper save", "goal, goalkeeper save", "goalkeeper save goal"),  # never cut inside a word
+        ("دو", "دوی ماراتن", "دو, دوی ماراتن", "دوی ماراتن دو"),
+        ("goal", "football goals", "goal, football goals", "football goals goal"),
+        ("goal", "goal", "goal", "goal"),
+    ],
+)
+def test_the_word_is_taken_out_of_its_place_in_the_phrase(word, phrase, listed, backwards):
+    query = VisualInstance("q", "en", word, phrase, [], "")
+    assert query_texts(query, None, ("listed", "reversed", "photo")) == [listed, backwards, f'A photo of "{phrase}"']
+
+
+@pytest.mark.parametrize(
+    ("word", "phrase", "parts"),
+    [
+        ("bat", "acrobat bat", ("acrobat ", "bat", "")),
+        ("sea_lion", "zoo sea lion", ("zoo ", "sea lion", "")),
+        ("bat", "flying mammal", ("flying mammal (", "bat", ")")),
+    ],
+)
+def test_the_report_marks_the_word_in_a_phrase(word, phrase, parts):
+    assert in_context(VisualInstance("q", "en", word, phrase, [], "")) == parts
 
 
 def test_captions_name_the_hypernym_and_every_phrase(inventory):

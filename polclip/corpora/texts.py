@@ -93,15 +93,19 @@ def caption_text(word: str, synset: Synset) -> str:
 def query_texts(query: VisualInstance, definition: str | None, forms: Sequence[str]) -> list[str]:
     """The texts of a visual query, of which the model takes the mean: `mouse rodent` in the forms asked for.
 
-    photo: the paper's text, with the definition where there is one. listed: `mouse, rodent`. reversed:
-    `rodent mouse`. A pair of towers does better with all three: its text tower was trained on sentences, not captions.
+    photo: the paper's text, with the definition where there is one. listed: the word, then the rest of the phrase,
+    wherever the word is in it: `mouse, rodent`, and `goal, football` of `football goal`. reversed: the rest, then the
+    word: `rodent mouse`. Where the word does not occur in the phrase (an inflected form), the rest is the whole phrase;
+    where the phrase is the word alone, both forms are the word. A pair of towers does better with all three: its text
+    tower was trained on sentences, not captions.
     """
     word = query.word.replace("_", " ")
-    cue = query.phrase.removeprefix(word).strip()
+    start, end = query.word_span or (0, 0)
+    cue = f"{query.phrase[:start].strip()} {query.phrase[end:].strip()}".strip()
     by_form = {
         "photo": photo_text(query.phrase, definition),
-        "listed": f"{word}, {cue}",
-        "reversed": f"{cue} {word}",
+        "listed": f"{word}, {cue}" if cue else word,
+        "reversed": f"{cue} {word}" if cue else word,
     }
     return [by_form[form] for form in forms]
 

@@ -117,8 +117,10 @@ def as_json(compared: Sequence[Compared], known: Mapping[str, Meaning], pictures
 def in_context(instance: TextualInstance | VisualInstance) -> tuple[str, str, str]:
     """What is before the target, the target, what is behind it; of a visual query the phrase around the word."""
     if isinstance(instance, VisualInstance):
-        before, word, after = instance.phrase.partition(instance.word)
-        return (before, word, after) if word else (f"{instance.phrase} (", instance.word, ")")
+        if instance.word_span is None:
+            return f"{instance.phrase} (", instance.word, ")"
+        start, end = instance.word_span
+        return instance.phrase[:start], instance.phrase[start:end], instance.phrase[end:]
     start, end = instance.target_span
     before, after = instance.text[:start], instance.text[end:]
     if len(before) > CONTEXT:

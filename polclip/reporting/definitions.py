@@ -102,7 +102,7 @@ def _examples(instances: str | Path, definitions: str | Path, seed: int) -> Iter
 def _context(instance: TextualInstance | VisualInstance) -> tuple[str, str, str]:
     """What stands before the target, the target, and what stands behind it."""
     if isinstance(instance, VisualInstance):
-        before, word, after = instance.phrase.partition(instance.word.replace("_", " "))
-        return before, word, after
+        start, end = instance.word_span or (len(instance.phrase), len(instance.phrase))
+        return instance.phrase[:start], instance.phrase[start:end], instance.phrase[end:]
     start, end = instance.target_span
     return instance.text[:start], instance.text[start:end], instance.text[end:]
