@@ -367,7 +367,7 @@ def _shown(value: object) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, float):
-        return decimal(value)
+        return decimal(value) if "e" in repr(value) else repr(value)
     text = str(value) if isinstance(value, datetime.date) else repr(value)
     return text if len(text) <= 120 else f"{text[:100]} ... ({len(text):,} characters)"
 
