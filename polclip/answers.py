@@ -26,7 +26,6 @@ class Reason(StrEnum):
     NO_SIG = "the model was trained without SIG and imagines nothing"
     NO_ISG = "the model was trained without ISG and describes nothing"
     NO_INDEX = "the glosses of this model are not indexed"
-    BAD_RECORD = "the line is no text in UTF-8, or no JSON object with one"
     # Of pictures, as `polclip.pictures.read_picture` says them.
     MISSING = "missing"
     CANNOT_BE_READ = "cannot be read"
@@ -73,7 +72,7 @@ class TextSenses:
 
     text: str
     words: tuple[WordSenses, ...] = ()
-    reason: Reason | None = None
+    reason: Reason | str | None = None  # a sentence that names the line, where a file's record cannot be read
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row per candidate sense: target, start, end, rank (from 1), and the fields of RankedSense."""

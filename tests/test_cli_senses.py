@@ -1,6 +1,7 @@
 """The commands that use a model: what they read, print and end with."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -94,7 +95,45 @@ def test_json_lines_carry_what_is_asked_and_an_id(run, place):
     assert first["id"] == 7 and first["words"][0]["start"] == 9
     assert {sense["lemma"] for sense in second["words"][0]["senses"]} == {"bat"} and "id" not in second
     assert third["words"][0]["target"] == "mouse"
-    assert [answer["reason"] for answer in rest] == ["the line is no text in UTF-8, or no JSON object with one"] * 10
+    assert [answer["reason"].partition(":")[0] for answer in rest] == [f"line {at}" for at in range(4, 14)]
+    assert {answer["text"] for answer in rest} == {""}
+
+
+def test_half_a_surrogate_pair_is_told_in_its_place_and_the_rest_is_answered(place):
+    """In a process of its own, since only there stdout is what users have."""
+    records = ['"a bat"', '"a \\ud83e bat", "id": "half \\udd87"', '"a bat \\ud83e\\udd87"']
+    lines = "".join(f'{{"text": {record}}}\n' for record in records).encode()
+    named = ["--model", str(place / "model"), "--archives", str(place / "archives"), "--offline", "--format", "jsonl"]
+    for encoding in ("utf-8", "ascii"):
+        done = subprocess.run(
+            [sys.executable, "-m", "polclip.cli", "senses", "--json", *named],
+            cwd=ROOT, input=lines, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding},
+        )  # fmt: skip
+        first, second, third = [json.loads(line) for line in done.stdout.decode(encoding).splitlines()]
+        assert done.returncode == 0 and first["words"] and third["words"] and third["text"] == "a bat \U0001f987"
+        assert second["reason"].startswith("line 2: `text` has \\ud83e") and second["id"] == "half \udd87"
+        assert b"1 of 3 records cannot be read, the first: line 2:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("words.tsv", b"text\ttarget\nThe bat flew off\tbat\n"),
+        ("records.json", b'[{"text": "The bat flew off", "target": "bat"}]'),
+        ("texts.json", b'["The bat flew off"]'),
+    ],
+)
+def test_tables_and_arrays_are_read_by_the_ending_of_their_file(run, place, name, content):
+    (place / name).write_bytes(content)
+    (answer,) = objects(run("senses", "--file", place / name, "--json"))
+    assert answer["text"] == "The bat flew off" and answer["words"][0]["target"] == "bat"
+
+
+def test_a_table_in_another_encoding_is_refused_with_line_and_byte(run, place):
+    (place / "latin1.csv").write_bytes(b"text,target\na bat,bat\nIn the caf\xe9 a bat,bat\n")
+    result = run("senses", "--file", place / "latin1.csv", "--json")
+    assert result.exit_code == 2 and "latin1.csv:3: byte 11 of the line is not UTF-8. Save" in result.stderr
+    assert result.stdout == ""
 
 
 def test_csv_has_named_columns(run, place):
@@ -122,7 +161,7 @@ def test_a_megabyte_and_a_line_without_end_are_refused_in_their_places(run, monk
         (("senses", "of the", "--json"), 1, ""),
         (("senses", "a bat", "--file", "x.txt"), 2, "Give a TEXT or --file, not both"),
         (("senses", "--file", "nowhere.txt"), 2, "nowhere.txt cannot be read"),
-        (("senses", "--format", "xml"), 2, "allowed: text | jsonl | csv"),
+        (("senses", "--format", "xml"), 2, "allowed: text | jsonl | json | csv | tsv"),
         (("senses", "a bat", "--device", "tpu"), 2, "'tpu' is not allowed"),
         (("senses", "a bat", "--top", "-1"), 2, "--top"),
         (("imagine", "bat%1:05:00::", "none.png", "-k", "0"), 2, "-k"),

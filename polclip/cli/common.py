@@ -39,7 +39,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object an a
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """End with exit code 2 and the message alone when the user can mend what went wrong."""
+    """End with exit code 2 and the message alone when the user can mend what went wrong.
+
+    What stdout or stderr cannot encode, such as half a surrogate pair, is printed as an escape, not raised.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # replaced by another object where this is called from Python
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except UserError as error:
@@ -70,6 +76,11 @@ def quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def prints_utf8() -> bool:
+    """Whether stdout can take every letter as it is."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def finish(answered: bool) -> None:

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polclip.cli.common import Archives, AsJson, Cache, Device, Mirror, Model, Offline, finish, one_sentence, opened
+from polclip.cli.common import (
+    Archives,
+    AsJson,
+    Cache,
+    Device,
+    Mirror,
+    Model,
+    Offline,
+    finish,
+    one_sentence,
+    opened,
+    prints_utf8,
+)
 from polclip.cli.inputs import Asked, batches, format_of, read_asked
 from polclip.errors import UserError
 
@@ -36,7 +48,9 @@ def senses(
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", metavar="text|jsonl|csv", help="Of the texts; unless given the file's ending says."),
+        typer.Option(
+            "--format", metavar="text|jsonl|json|csv|tsv", help="Of the texts; unless given the file's ending says."
+        ),
     ] = None,
     top: Annotated[
         int, typer.Option(min=0, metavar="K", help="Print the best K senses of each word; 0 prints all.")
@@ -51,8 +65,9 @@ def senses(
     """Rank the WordNet senses of words in text.
 
     Give one TEXT, or texts on stdin or in --file: a text a line, JSON Lines ({"text": ..., "target": ..., "pos": ...,
-    "lemma": ..., "id": ...}, all but text optional, target a word or its two character positions) or CSV with such
-    columns. Answers come in the same order while the input is read, with --json an object a text:
+    "lemma": ..., "id": ...}, all but text optional, target a word or its two character positions), a JSON array of
+    such objects, or CSV or TSV with such columns; all of it in UTF-8. Answers come in the same order while the input is
+    read, with --json one object per text:
 
     \b
     {"text", "words": [{"target", "start", "end", "senses": [...], "reason"}], "reason"}
@@ -82,14 +97,15 @@ def senses(
         except OSError as error:
             raise UserError(f"{file} cannot be read ({error.strerror}).") from error
         with stream as opened_stream:
-            finish(_answer(disambiguator, read_asked(opened_stream, form, target, pos), top, as_json))
+            name = "stdin" if file is None else str(file)
+            finish(_answer(disambiguator, read_asked(opened_stream, name, form, target, pos), top, as_json))
 
 
 def _answer(disambiguator: "Disambiguator", asked: Iterator[Asked], top: int, as_json: bool) -> bool:
-    """Print the answers as they come; whether there was any. How far they are stands on stderr, where it takes long."""
+    """Print the answers as they come; return whether there was any. Print on stderr how many records are unreadable."""
     from tqdm import tqdm
 
-    answered = False
+    answered, records, unreadable = False, 0, []
     with tqdm(desc="senses", unit="text", delay=5, mininterval=5, leave=False, file=sys.stderr) as progress:
         for some in batches(asked, BATCH):
             for one, answer in zip(some, _senses(disambiguator, some), strict=True):
@@ -100,6 +116,12 @@ def _answer(disambiguator: "Disambiguator", asked: Iterator[Asked], top: int, as
                 print(_as_json(one, answer) if as_json else _as_text(answer))
             sys.stdout.flush()  # who reads along need not wait for the end
             progress.update(len(some))
+            records += len(some)
+            unreadable += [one.reason for one in some if one.reason is not None]
+    if unreadable:
+        typer.echo(f"{len(unreadable):,} of {records:,} records cannot be read, the first: {unreadable[0]}", err=True)
+    elif not records:
+        typer.echo("There is no text to read.", err=True)
     return answered
 
 
@@ -114,11 +136,7 @@ def _senses(disambiguator: "Disambiguator", some: list[Asked]) -> "list[TextSens
 
 def _as_json(asked: Asked, answer: "TextSenses") -> str:
     given_back = {} if asked.id is None else {"id": asked.id}
-    return json.dumps(given_back | vars(answer), ensure_ascii=not _is_utf8(), default=vars)
-
-
-def _is_utf8() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(given_back | vars(answer), ensure_ascii=not prints_utf8(), default=vars)
 
 
 def _as_text(answer: "TextSenses") -> str:

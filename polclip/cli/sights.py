@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from polclip.cli.common import Archives, AsJson, Cache, Device, Mirror, Model, Offline, finish, one_sentence, opened
+from polclip.cli.common import (
+    Archives,
+    AsJson,
+    Cache,
+    Device,
+    Mirror,
+    Model,
+    Offline,
+    finish,
+    one_sentence,
+    opened,
+    prints_utf8,
+)
 
 Pictures = Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Files, or one folder of pictures.")]
 HowMany = Annotated[int, typer.Option("-k", min=1, metavar="K", help="How many to print, best first.")]
@@ -133,4 +145,4 @@ def _print_images(answer, as_json: bool) -> None:
 def _print_json(answer) -> None:
     from polclip.answers import as_plain
 
-    typer.echo(json.dumps(as_plain(answer), ensure_ascii=False))
+    typer.echo(json.dumps(as_plain(answer), ensure_ascii=not prints_utf8()))
