@@ -13,7 +13,8 @@ class Reason(StrEnum):
     """Why there is no answer, or less than was asked for."""
 
     NO_TEXT = "the text is empty"
-    TEXT_TOO_LONG = "the text is too long"
+    TEXT_TOO_LONG = "the text is longer than 100,000 characters"
+    PHRASE_TOO_LONG = "word, phrase and definition are together longer than 5,000 characters"
     NO_WORDS = "no word of the text is in WordNet"
     NOT_AMBIGUOUS = "no word of the text has two senses or more in WordNet"
     TARGET_NOT_FOUND = "the target does not stand in the text"

@@ -6,6 +6,7 @@ from itertools import islice
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,16 +24,16 @@ from polclip.answers import (
 )
 from polclip.corpora.mentions import LemmaFinder, Mention
 from polclip.corpora.texts import query_texts
-from polclip.encoders.in_memory import PictureFile
 from polclip.errors import UserError
 from polclip.evaluation.predict import ranked
 from polclip.inventory import POS_NAMES
 from polclip.model.blocks import unit
 from polclip.opening import Opened, open_model
-from polclip.reading import LONGEST_READ, PictureSet, Reader, name_of
+from polclip.pictures import PictureFile
+from polclip.reading import LONGEST_READ, Pictures, PictureSet, Reader, name_of
 from polclip.records import VisualInstance
 
-LONGEST_TEXT = 100_000  # characters; a novel's chapter
+LONGEST_TEXT = 100_000  # characters, as Reason.TEXT_TOO_LONG says
 AT_ONCE = 256  # words read in one go
 
 Target = str | tuple[int, int] | None
@@ -239,7 +240,7 @@ class Disambiguator:
         self,
         word: str,
         phrase: str,
-        images: Sequence[PictureFile] | str | Path | PictureSet,
+        images: Pictures | PictureSet,
         definition: str | None = None,
         strict: bool = False,
     ) -> RankedImages:
@@ -247,7 +248,8 @@ class Disambiguator:
 
         Args:
             phrase: the word with what makes it plain; empty: the word alone.
-            images: files, open files, a folder, or what `read_pictures` gave.
+            images: files, open files, images of Pillow, arrays (uint8 [height, width] or [height, width, 3 or 4]), a
+                folder, or what `read_pictures` gave.
             definition: of what is meant, put behind the phrase.
             strict: as in `read_pictures`.
         """
@@ -255,7 +257,7 @@ class Disambiguator:
         if not phrase:
             return RankedImages(phrase, (), (), Reason.NO_TEXT)
         if len(word) + len(phrase) + len(definition or "") > LONGEST_READ:
-            return RankedImages("", (), (), Reason.TEXT_TOO_LONG)
+            return RankedImages("", (), (), Reason.PHRASE_TOO_LONG)
         pictures = self.read_pictures(images, strict)
         if pictures.vectors is None:
             return self._without_pictures(phrase, pictures)
@@ -266,9 +268,7 @@ class Disambiguator:
         return self._ranked_images(phrase, pictures, pictures.vectors.matched @ asked, len(pictures.images))
 
     @torch.inference_mode()
-    def imagine(
-        self, sense_key: str, k: int = 5, pictures: Sequence[PictureFile] | str | Path | PictureSet = ()
-    ) -> RankedImages:
+    def imagine(self, sense_key: str, k: int = 5, pictures: Pictures | PictureSet = ()) -> RankedImages:
         """The k pictures of a set nearest to the implicit image that SIG generates of a sense: v_gen against i.
 
         pictures: as `rank_images` takes them; `read_pictures` reads a set once for many questions.
@@ -284,7 +284,7 @@ class Disambiguator:
         return self._ranked_images(sense_key, pictures, pictures.vectors.plain @ imagined, k)
 
     @torch.inference_mode()
-    def describe(self, image: PictureFile, k: int = 5, strict: bool = False) -> Description:
+    def describe(self, image: PictureFile | np.ndarray, k: int = 5, strict: bool = False) -> Description:
         """The k glosses nearest to the implicit gloss that ISG generates of a picture: s_gen against every g.
 
         strict: as in `read_pictures`.
@@ -303,13 +303,11 @@ class Disambiguator:
             near.append(DescribedGloss(synset_id, tuple(synset.lemmas), synset.gloss, score))
         return Description(read.images[0], tuple(near))
 
-    def read_pictures(
-        self, images: Sequence[PictureFile] | str | Path | PictureSet, strict: bool = False
-    ) -> PictureSet:
+    def read_pictures(self, images: Pictures | PictureSet, strict: bool = False) -> PictureSet:
         """Pictures run through the image tower and the model, once for many questions.
 
         Args:
-            images: files, open files, or a folder, of which all files with a picture's ending are taken.
+            images: as `rank_images` takes them; of a folder, all files with the ending of a picture.
             strict: for pictures that strangers send: refuse damaged and very large ones. Otherwise what can be decoded
                 of a damaged picture is used, and a large one is scaled down; a warning says so.
         """

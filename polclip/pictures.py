@@ -3,7 +3,7 @@
 import math
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -25,6 +25,8 @@ LEAST_CONTRAST = 32  # of 255; a drawing with less on its ground looks like an e
 TRUNCATED = "damaged, what could be decoded is kept"
 SCALED_DOWN = "scaled down, since it has more than 50 megapixels"
 
+PictureFile = str | Path | BinaryIO | Image.Image
+
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 _PIXELS_OF_DAMAGE = (0, 127, 128)  # decoders leave what they cannot decode at 0 or at the middle
 _SAMPLE_BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF
@@ -43,13 +45,13 @@ class PictureRead:
     notes: tuple[str, ...] = ()  # TRUNCATED, SCALED_DOWN
 
 
-def read_picture(path: str | Path | BinaryIO, strict: bool = False) -> Image.Image | str:
+def read_picture(path: PictureFile, strict: bool = False) -> Image.Image | str:
     """The image of `load_picture`, or the reason why it cannot be used."""
     read = load_picture(path, strict)
     return read.reason if read.image is None else read.image
 
 
-def load_picture(path: str | Path | BinaryIO, strict: bool = False) -> PictureRead:
+def load_picture(path: PictureFile, strict: bool = False) -> PictureRead:
     """Read a picture as RGB, turned as its camera noted. Of an animated picture, read the first frame.
 
     What is transparent becomes white, or black where a white drawing would leave an empty picture. Of a damaged file,
@@ -57,7 +59,7 @@ def load_picture(path: str | Path | BinaryIO, strict: bool = False) -> PictureRe
     the result say so.
 
     Args:
-        path: a file, or an open one.
+        path: a file, an open file, or an image of Pillow.
         strict: for pictures that strangers send. Refuse damaged files, pictures of more than LARGEST_PIXELS, and slow
             formats with more than LARGEST_SLOW_PIXELS.
 
@@ -79,7 +81,7 @@ def load_picture(path: str | Path | BinaryIO, strict: bool = False) -> PictureRe
         return PictureRead(None, "HEIC, save it as JPEG or PNG" if _is_heic(path) else "cannot be decoded")
 
 
-def _decode_leniently(path: str | Path | BinaryIO) -> PictureRead:
+def _decode_leniently(path: PictureFile) -> PictureRead:
     limits = LARGEST_SCALED_PIXELS, LARGEST_PIXELS
     try:
         with _lenient_pillow(truncated=False):
@@ -104,9 +106,9 @@ def _lenient_pillow(truncated: bool) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _decode(path: str | Path | BinaryIO, largest: int, largest_slow: int, damaged: bool = False) -> PictureRead:
-    with Image.open(path, formats=FORMATS) as opened:
-        slow = any(tile[0] in Image.DECODERS for tile in opened.tile)
+def _decode(path: PictureFile, largest: int, largest_slow: int, damaged: bool = False) -> PictureRead:
+    with _opened(path) as opened:
+        slow = any(tile[0] in Image.DECODERS for tile in getattr(opened, "tile", ()))
         if opened.width * opened.height > (largest_slow if slow else largest):
             return PictureRead(None, "too large")
         if max(opened.size) > LONGEST_FOR_WIDTH * min(opened.size):
@@ -129,6 +131,11 @@ def _decode(path: str | Path | BinaryIO, largest: int, largest_slow: int, damage
     if picture.mode == "RGBA":
         picture = _on_ground(picture)
     return PictureRead(picture, notes=(SCALED_DOWN,) if factor > 1 else ())
+
+
+def _opened(path: PictureFile) -> AbstractContextManager[Image.Image]:
+    """A picture to decode; an image that the caller holds is copied, and stays as it is."""
+    return path.copy() if isinstance(path, Image.Image) else Image.open(path, formats=FORMATS)
 
 
 def _factor(size: tuple[int, int]) -> int:
@@ -187,8 +194,10 @@ def _turn(picture: Image.Image) -> None:
         ImageOps.exif_transpose(picture, in_place=True)
 
 
-def _is_heic(path: str | Path | BinaryIO) -> bool:
+def _is_heic(path: PictureFile) -> bool:
     """Whether a file is a picture as iPhones store them, told by its first bytes."""
+    if isinstance(path, Image.Image):
+        return False
     head = b""
     with suppress(OSError):
         if isinstance(path, str | Path):

@@ -1,5 +1,6 @@
 """What a user gives, through the towers and the model: words of texts, phrases, glosses, pictures."""
 
+import sys
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,20 +11,24 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from polclip.answers import SkippedImage
 from polclip.corpora.texts import text_id
 from polclip.corpora.words import token_spans
-from polclip.encoders.in_memory import BATCH, PictureFile, store_pictures, store_texts, store_tokens
+from polclip.encoders.in_memory import BATCH, store_pictures, store_texts, store_tokens
 from polclip.encoders.interface import ImageEncoder, TextEncoder
+from polclip.errors import UserError
 from polclip.gloss_index import encode_glosses
 from polclip.model.representations import Represented, joined
 from polclip.opening import Opened
+from polclip.pictures import PictureFile
 from polclip.training.chunks import words_in_chunks
 from polclip.training.corpora import TextualCorpus, overlaps, tokens_of, whole_texts
 
 Span = tuple[int, int]
-LONGEST_READ = 5_000  # characters put to a text tower at once: far beyond what one reads
+Pictures = Sequence[PictureFile | np.ndarray] | PictureFile | np.ndarray  # a path: a folder, or one file
+LONGEST_READ = 5_000  # characters, far more than a text tower reads at once; Reason.PHRASE_TOO_LONG says so
 WINDOW = 40  # words around a target that a text tower does not read where it stands; 77 tokens hold them
 
 
@@ -102,11 +107,12 @@ class Reader:
         return encode_glosses(self.model, self.text_encoder, self.inventory, synset_ids)
 
     @torch.inference_mode()
-    def pictures(self, images: Sequence[PictureFile] | str | Path, strict: bool = False) -> PictureSet:
-        """Pictures of files, of open files, or of a folder, and why some cannot be used; strict: see `load_picture`."""
-        files = files_of(images) if isinstance(images, str | Path) else list(images)
+    def pictures(self, images: Pictures, strict: bool = False) -> PictureSet:
+        """Pictures as vectors, and why some cannot be used; strict: see `load_picture`."""
+        files = as_files(images)
         names, parts, skipped = [], [], []
-        for start in range(0, len(files), BATCH):
+        steps = range(0, len(files), BATCH)
+        for start in tqdm(steps, desc="pictures", unit="batch", delay=2, leave=False, file=sys.stderr):
             some = files[start : start + BATCH]
             store, reasons = store_pictures(self.image_encoder, some, strict)
             skipped += [SkippedImage(name_of(some[at], start + at), reason) for at, reason in reasons.items()]
@@ -142,6 +148,25 @@ def window_around(text: str, span: Span, words: int) -> tuple[str, Span]:
 _token_spans = lru_cache(maxsize=4)(token_spans)  # a long text is asked for every word of it
 
 
+def as_files(images: Pictures) -> list[PictureFile]:
+    """The pictures of a folder, or those given; arrays become images of Pillow. Raises UserError for other arrays."""
+    if isinstance(images, str | Path):
+        return files_of(images)
+    if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        images = [images]
+    return [_as_image(one) if isinstance(one, np.ndarray) else one for one in images]
+
+
+def _as_image(array: np.ndarray) -> Image.Image:
+    grey = array.ndim == 2
+    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
+        raise UserError(
+            f"An array of {array.dtype} {list(array.shape)} is not a picture. Allowed: uint8 [height, width], "
+            "[height, width, 3] or [height, width, 4]. For values from 0 to 1: (array * 255).astype(np.uint8)"
+        )
+    return Image.fromarray(array)
+
+
 def files_of(folder: str | Path) -> list[Path]:
     """The picture files of a folder and of those in it, by name; a file stands for itself."""
     folder = Path(folder)
@@ -152,5 +177,5 @@ def files_of(folder: str | Path) -> list[Path]:
 
 
 def name_of(file: PictureFile, place: int) -> str:
-    """How answers call a picture: its path, or its place where it is an open file."""
+    """How answers call a picture: its path, or its place in the list where it has none."""
     return str(file) if isinstance(file, str | Path) else f"picture {place + 1}"

@@ -11,8 +11,9 @@ from tiny_project import CONCEPTS, ROOT
 from typer.testing import CliRunner
 
 from polclip import Disambiguator
-from polclip.answers import as_plain
+from polclip.answers import Reason, as_plain
 from polclip.cli import app
+from polclip.disambiguator import LONGEST_TEXT
 
 BAT = CONCEPTS[0].sense_key
 
@@ -151,8 +152,10 @@ def test_a_megabyte_and_a_line_without_end_are_refused_in_their_places(run, monk
     monkeypatch.setattr("polclip.cli.inputs.LONGEST_LINE", 2_000_000)
     given = "a bat\n" + "bat " * 300_000 + "\n" + "x" * 7_000_000 + "\na mouse\n"
     answers = objects(run("senses", "--json", given=given))
-    assert [answer["reason"] for answer in answers] == [None, *["the text is too long"] * 2, None]
-    assert answers[2]["text"] == ""
+    assert [answer["reason"] for answer in answers] == [None, *[str(Reason.TEXT_TOO_LONG)] * 2, None]
+    assert answers[2]["text"] == "" and f"{LONGEST_TEXT:,} characters" in Reason.TEXT_TOO_LONG
+    shown = run("senses", given="bat " * 50_000).stdout
+    assert len(shown) < 1000 and f"longer than {LONGEST_TEXT:,} characters" in shown
 
 
 @pytest.mark.parametrize(

@@ -406,3 +406,28 @@ def test_columns_come_as_any_sequence(pair, kind):
 def test_a_target_that_is_none_is_refused(pair, target):
     with pytest.raises(UserError, match=r"target: .* is not allowed; allowed: a word"):
         pair.senses("a bat", target)
+
+
+def test_pictures_come_as_images_of_pillow_and_as_arrays(pair, used, tmp_path):
+    files = used.files[:3]
+    images = [Image.open(file) for file in files]
+    expected = pair.rank_images("bat", "bat cave", files).images
+    for given in (images, [np.asarray(image) for image in images], np.stack([np.asarray(image) for image in images])):
+        found = pair.rank_images("bat", "bat cave", given).images
+        places = [int(one.image.removeprefix("picture ")) - 1 for one in found]
+        assert [str(files[place]) for place in places] == [one.image for one in expected]
+        np.testing.assert_allclose([one.score for one in found], [one.score for one in expected], rtol=1e-5)
+    assert images[0].size == (40, 48)  # what the caller holds stays as it is
+    grey = images[0].convert("L")
+    grey.save(tmp_path / "grey.png")
+    of_file, of_array = (pair.read_pictures(given) for given in ([tmp_path / "grey.png"], np.asarray(grey)))
+    assert torch.allclose(of_file.vectors.plain, of_array.vectors.plain)
+    assert "tensor" not in repr(of_array)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8, 2), (8,), (0, 8, 3)], ids=str)
+def test_arrays_that_are_no_pictures_are_refused(pair, shape):
+    with pytest.raises(UserError, match=r"is not a picture. Allowed: uint8"):
+        pair.rank_images("bat", "bat cave", [np.zeros(shape, np.uint8)])
+    with pytest.raises(UserError, match="An array of float64"):
+        pair.rank_images("bat", "bat cave", np.zeros((8, 8, 3)))

@@ -19,7 +19,7 @@ from test_malformed_pictures import NOISE, png, written
 from tiny_project import CONCEPTS
 from typer.testing import CliRunner
 
-from polclip.answers import as_plain
+from polclip.answers import Reason, as_plain
 from polclip.cli import app as command
 from polclip.errors import UserError
 from polclip.files import read_json, write_json
@@ -152,7 +152,7 @@ def test_forms_that_are_broken_or_too_large_are_refused(run, server, ask):
     status, answer = ask("images", word="bat", files=[("large.png", b"x" * 50_000_001)])
     assert status == 413 and "at most 50,000 kB" in answer["error"]
     status, answer = ask("images", word="x" * 50_000, files=pictures_of(run, 1))
-    assert (status, answer["reason"]) == (200, "the text is too long")
+    assert (status, answer["reason"]) == (200, str(Reason.PHRASE_TOO_LONG))
     assert ask("images", phrase=" ", files=pictures_of(run, 1))[1]["reason"] == "the text is empty"
     assert ask("images", word="bat", files=[("none", b"")])[1]["reason"] == "none of the pictures can be read"
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from polclip.disambiguator import Disambiguator
 
 BATCH = 32  # texts
+SHOWN_OF_TOO_LONG = 200  # characters
 
 
 def senses(
@@ -140,7 +141,10 @@ def _as_json(asked: Asked, answer: "TextSenses") -> str:
 
 
 def _as_text(answer: "TextSenses") -> str:
-    lines = [answer.text]
+    from polclip.answers import Reason
+
+    text = answer.text
+    lines = [f"{text[:SHOWN_OF_TOO_LONG]} ..." if answer.reason is Reason.TEXT_TOO_LONG else text]
     if answer.reason:
         lines.append(f"  {answer.reason}")
     for word in answer.words:

@@ -6,7 +6,6 @@ So whatever reads stored features reads these, and what a user asks is computed 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -15,12 +14,10 @@ from polclip.answers import Reason
 from polclip.corpora.texts import text_id
 from polclip.encoders.feature_store import FeatureStore
 from polclip.encoders.interface import ImageEncoder, TextEncoder, by_length
-from polclip.pictures import load_picture
+from polclip.pictures import PictureFile, load_picture
 
 log = logging.getLogger(__name__)
 BATCH = 16  # what fits a CPU's cache is fastest there
-
-PictureFile = str | Path | BinaryIO
 
 
 def store_texts(encoder: TextEncoder, texts: Sequence[str]) -> FeatureStore:
@@ -62,7 +59,7 @@ def store_pictures(
             places.append(str(place))
             prepared.append(encoder.prepare(read.image))
         for note in read.notes:
-            log.warning("%s: %s", file if isinstance(file, str | Path) else "an open file", note)
+            log.warning("%s: %s", file if isinstance(file, str | Path) else "a picture", note)
     if not places:
         return None, reasons
     states, pooled, classes = encoder(torch.stack(prepared))
