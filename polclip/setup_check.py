@@ -1,4 +1,4 @@
-"""What this machine has, and what a run would still need; nothing is downloaded and nothing computed."""
+"""What this machine has, and what a run would still need; nothing is downloaded, computed or paid."""
 
 import os
 import shutil
@@ -16,9 +16,10 @@ GB = 1e9
 
 
 def check_setup(config: Mapping, datasets: Iterable[Dataset], archives: str | Path = "resources/archives") -> str:
-    """A page of plain text about Python, packages, device, key, disk, archives and licences.
+    """A page of plain text about Python, packages, device, key, language model, disk, archives and licences.
 
-    Of the key it says only whether there is one. Sizes are in GB (10^9 bytes).
+    Of the key it says only whether there is one. A server that definitions come from is asked for its list of models.
+    Sizes are in GB (10^9 bytes).
     """
     datasets = list(datasets)
     missing = [dataset for dataset in datasets if not (Path(archives) / dataset.file).exists()]
@@ -32,6 +33,7 @@ def check_setup(config: Mapping, datasets: Iterable[Dataset], archives: str | Pa
         f"packages    {', '.join(f'{name} {version}' for name, version in package_versions().items())}",
         f"device      {_device(config['machine']['device'])}",
         f"key         {_key(config['definitions'])}",
+        *_language_model(config["definitions"]),
         f"disk        {free:.1f} GB free; archives still to come: {about}{known:.2f} GB"
         + (f" and {unknown} of unknown size" if unknown else ""),
         f"archives    {len(datasets) - len(missing)} of {len(datasets)} present",
@@ -68,8 +70,20 @@ def _device(asked: str) -> str:
     return f"{asked} asked; {there}{wrong}"
 
 
+def _asks(definitions: Mapping) -> bool:
+    return definitions["source"] == "openai" and bool(definitions["of"])
+
+
+def _language_model(definitions: Mapping) -> list[str]:
+    if not _asks(definitions):
+        return []
+    from polclip.definitions.model_check import model_report  # no other source needs the client library
+
+    return [f"model       {model_report(definitions)}"]
+
+
 def _key(definitions: Mapping) -> str:
-    if definitions["source"] != "openai" or not definitions["of"]:
+    if not _asks(definitions):
         of = " and ".join(definitions["of"]) or "none"
         return f"not needed (definitions.source is {definitions['source']}, of {of})"
     if definitions["base_url"]:

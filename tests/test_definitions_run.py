@@ -93,7 +93,7 @@ def test_the_whole_workflow_with_definitions_of_a_server(tmp_path, mirror, serve
     results = project / "results" / "defined"
     plan, *by_model = (results / "definitions" / "plan.txt").read_text(encoding="utf-8").splitlines()
     assert f"All of this run: {plan}" in run(project, "definitions", "-n", key=None)
-    assert "USD" in plan and any(line.startswith("gpt-3.5-turbo-1106 ") for line in by_model)
+    assert "USD" in plan and any(line.startswith("gpt-6-luna ") for line in by_model)
     assert not server.requests
     said = run(project, "all")
     definitions = list(read_json_lines(results / "definitions" / "hard.test.jsonl"))

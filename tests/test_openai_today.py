@@ -17,6 +17,7 @@ from polclip.definitions.answers import answer_all
 from polclip.definitions.cache import AnswerCache
 from polclip.definitions.cost import Price, limit_of, price_of
 from polclip.definitions.known_models import is_openai, known_model
+from polclip.definitions.model_check import model_report
 from polclip.definitions.plan import write_plan_table
 from polclip.errors import UserError
 
@@ -98,7 +99,7 @@ def test_a_model_that_is_shut_down_is_not_asked(tmp_path, monkeypatch, model, ba
     with pytest.raises(UserError, match=r"OpenAI shut '.*' down on 2026-.* Set definitions\.model to .*gpt-6-luna"):
         _write(tmp_path, PHRASES[:1], model=model, batch=batch, **prices)
     text = write_plan_table([tmp_path / "plan.json"], tmp_path / "t.tsv", tmp_path / "t.txt")
-    assert "IT CANNOT BE ASKED: OpenAI shut it down on 2026-" in text.splitlines()[0]
+    assert "It cannot be asked: OpenAI shut it down on 2026-" in text.splitlines()[0]
 
 
 def test_answers_of_a_model_that_is_gone_are_used_again(tmp_path, monkeypatch):
@@ -149,6 +150,26 @@ def test_a_server_without_a_list_of_models_is_not_complained_of(tmp_path, chat, 
         chat.lists_models, chat.odd_listing = True, odd
         _write(tmp_path, [("bat", f"bat {json.dumps(odd)}")], base_url=chat.url)
     assert not caplog.messages
+
+
+def test_the_setup_says_whether_the_model_answers(chat, monkeypatch):
+    def report(model, base_url=chat.url):
+        return model_report({"model": model, "base_url": base_url})
+
+    assert report("gpt-6-luna") == f"gpt-6-luna: {chat.url} has it, and names no day of its shutdown"
+    assert report("gpt-5-nano") == f"gpt-5-nano: {chat.url} has it, until 2026-12-11"
+    assert "not in the list of models" in report("gpt-unheard-of")
+    chat.shutdown_dates["gpt-6-luna"] = days_from_now(-3)
+    assert f"shut 'gpt-6-luna' down on {days_from_now(-3)}" in report("gpt-6-luna")
+    assert "has no list of models: definitions.base_url" in report("x", chat.url.removesuffix("/v1"))
+    chat.lists_models = False
+    assert report("x") == f"x: {chat.url} has no list of models"
+    assert "cannot be reached" in report("x", "http://127.0.0.1:9/v1")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert report("gpt-6-luna", "").startswith("gpt-6-luna: no day of its shutdown is known (looked up on 2026-")
+    assert report("gpt-4o", "").startswith("gpt-4o: shut down on 2027-01-14 (looked up on 2026-")
+    assert "OpenAI shut 'gpt-3.5-turbo-1106' down" in report("gpt-3.5-turbo-1106", "")
+    assert "not in the table of models" in report("gpt-unheard-of", "")
 
 
 def test_what_is_known_of_a_model():

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from polclip import provenance
+from polclip.definitions import model_check
 from polclip.devices import choose_device
 from polclip.downloads.manifest import ByHand, Dataset, Pip
 from polclip.errors import UserError
@@ -188,7 +189,7 @@ def test_the_setup_is_told_without_the_key_itself(tmp_path, monkeypatch):
     config = {
         "name": "paper",
         "machine": {"device": "cpu"},
-        "definitions": {"source": "openai", "of": ["visual"], "base_url": ""},
+        "definitions": {"source": "openai", "of": ["visual"], "model": "gpt-6-luna", "base_url": ""},
         "accept_licences": ["b"],
     }
     (tmp_path / "a.zip").write_bytes(b"")
@@ -198,8 +199,9 @@ def test_the_setup_is_told_without_the_key_itself(tmp_path, monkeypatch):
         dataset("c", licence_note="Not for sale.", source=ByHand("Ask the librarian.")),
     ]
     monkeypatch.setenv("OPENAI_API_KEY", "canary")
+    monkeypatch.setattr(model_check, "model_report", lambda definitions: f"{definitions['model']}: here")
     page = check_setup(config, sets, tmp_path)
-    assert "OPENAI_API_KEY is set" in page and "canary" not in page
+    assert "OPENAI_API_KEY is set" in page and "canary" not in page and "\nmodel       gpt-6-luna: here\n" in page
     assert "1 of 3 present" in page and "2.00 GB and 1 of unknown size" in page
     assert "Ask the librarian." in page
     sets[2] = replace(sets[2], approximate_size=17_000_000_000)

@@ -1,14 +1,19 @@
 """Whether a model still answers: by the table of OpenAI's models, and by what the server itself says (GET /models)."""
 
+import asyncio
 import json
 import logging
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date
 
 import httpx2
 import openai
 
+from polclip.definitions.client import connect, plainly
 from polclip.definitions.known_models import check_alive, known_model, shut_down, today
+from polclip.definitions.server_errors import lacks_version
 from polclip.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -43,10 +48,60 @@ def goes_soon(model: str, day: date) -> str:
 async def shutdown_at_server(client: openai.AsyncOpenAI, model: str) -> date | None:
     """The day that the server's list gives for a model; None without one, or without a list that can be read."""
     try:
-        listing = client.with_options(max_retries=0, timeout=LIST_SECONDS)
+        entries = await models_at(client)
+    except openai.OpenAIError:
+        return None
+    return _day_of(entries or [], model)
+
+
+async def models_at(client: openai.AsyncOpenAI) -> list[dict] | None:
+    """The server's list of models; None if it has none that can be read. Raises OpenAIError."""
+    listing = client.with_options(max_retries=0, timeout=LIST_SECONDS)
+    try:
         response = await listing.get("/models", cast_to=httpx2.Response)
         entries = json.loads(response.content)["data"]
-        days = [entry.get("shutdown_date") for entry in entries if entry.get("id") == model]
-        return date.fromisoformat(days[0]) if days and days[0] else None
-    except (openai.OpenAIError, ValueError, TypeError, KeyError, AttributeError):
+    except (openai.NotFoundError, ValueError, TypeError, KeyError):
         return None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else None
+
+
+def _day_of(entries: list[dict], model: str) -> date | None:
+    days = (entry.get("shutdown_date") for entry in entries if entry.get("id") == model)
+    with suppress(ValueError, TypeError):
+        return date.fromisoformat(next(days, None))
+    return None
+
+
+def model_report(settings: Mapping) -> str:
+    """What is known of the model that would be asked, for `check_setup`; the server is asked, and nothing is paid.
+
+    OpenAI is not asked without a key; only the table of its models is looked at.
+
+    settings: the config's block `definitions`.
+    """
+    model, base_url = settings["model"], settings["base_url"]
+    where, known = base_url or "OpenAI", known_model(model, base_url)
+    day = known and known.shutdown
+    if day and day <= today():
+        return shut_down(model, day, base_url)
+    if not base_url and not os.environ.get("OPENAI_API_KEY", "").strip():
+        told = f"shut down on {day}" if day else "no day of its shutdown is known"
+        looked_up = f"looked up on {known.looked_up}" if known else "it is not in the table of models"
+        return f"{model}: {told} ({looked_up}); {where} is not asked without a key"
+    try:
+        entries = asyncio.run(_models_of(base_url, model))
+    except UserError as error:
+        return f"{model}: {error}"
+    if entries is None:
+        return f"{model}: {where} has no list of models" + (f": {lacks}" if (lacks := lacks_version(base_url)) else "")
+    if model not in [entry.get("id") for entry in entries]:
+        return f"{model}: not in the list of models that {where} gives; look at definitions.model"
+    day = _day_of(entries, model) or day
+    if day and day <= today():
+        return shut_down(model, day, base_url)
+    return f"{model}: {where} has it, " + (f"until {day}" if day else "and names no day of its shutdown")
+
+
+async def _models_of(base_url: str, model: str) -> list[dict] | None:
+    async with connect(base_url) as client:
+        return await plainly(models_at(client), base_url, model)

@@ -154,7 +154,7 @@ def _sentences(model: str, facts: Mapping) -> Iterator[str]:
     else:
         yield "No price is known: its tokens count as 0 USD, so definitions.max_usd does not hold them."
     if facts["shutdown"] and date.fromisoformat(facts["shutdown"]) <= today():
-        yield f"IT CANNOT BE ASKED: OpenAI shut it down on {facts['shutdown']}. Set definitions.model to another."
+        yield f"It cannot be asked: OpenAI shut it down on {facts['shutdown']}. Set definitions.model to another."
     elif facts["shutdown"]:
         yield f"OpenAI shuts it down on {facts['shutdown']} (looked up on {facts['looked_up']})."
     elif facts["looked_up"]:
