@@ -13,7 +13,7 @@ from test_definitions import PHRASES, SETTINGS, _all_texts, _kept, _write
 from test_definitions_plan import plan, visual
 
 from polclip.definitions import client, known_models
-from polclip.definitions.answers import answer_all
+from polclip.definitions.answers import answer_all, budget_of
 from polclip.definitions.cache import AnswerCache
 from polclip.definitions.cost import Price, limit_of, price_of
 from polclip.definitions.known_models import is_openai, known_model
@@ -56,7 +56,7 @@ def test_a_parameter_that_the_model_refuses_is_named(tmp_path, chat, parameters,
     assert chat.paid == 0
 
 
-def test_reasoning_is_paid_for_and_may_use_up_the_limit(tmp_path, chat):
+def test_reasoning_is_paid_for_and_may_use_up_the_limit(tmp_path, chat, caplog):
     parameters = {"max_completion_tokens": 1000, "reasoning_effort": "low"}
     lines, cost = _write(tmp_path, PHRASES[:1], base_url=chat.url, parameters=parameters)
     assert (lines[0]["tokens_out"], lines[0]["flag"]) == (210, None)
@@ -66,6 +66,7 @@ def test_reasoning_is_paid_for_and_may_use_up_the_limit(tmp_path, chat):
         tmp_path, PHRASES[:1], base_url=chat.url, parameters=parameters | {"max_completion_tokens": 60}
     )
     assert (lines[0]["tokens_out"], lines[0]["flag"], cost["tokens_out"]) == (60, "overlong", 60)
+    assert "1 answers are empty, since reasoning used up the limit" in caplog.text
 
 
 def test_the_limit_bounds_the_cost_with_reasoning(tmp_path):
@@ -87,6 +88,32 @@ def test_a_server_of_ones_own_may_be_asked_without_a_limit(tmp_path, chat):
     assert {*chat.requests[0]} == {"model", "messages", "temperature"}
     text = write_plan_table([tmp_path / "plan.json"], tmp_path / "t.tsv", tmp_path / "t.txt")
     assert "No price is known: its tokens count as 0 USD, so definitions.max_usd does not hold them." in text
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "warned"),
+    [
+        ("gpt-6-luna", {"max_completion_tokens": 60, "reasoning_effort": "none"}, False),
+        ("gpt-6-luna", {"max_completion_tokens": 60}, True),  # it reasons unless it is told not to
+        ("gpt-6-luna", {"max_completion_tokens": 8000, "reasoning_effort": "low"}, False),
+        ("gpt-4o-mini", {"max_completion_tokens": 60}, False),
+        ("gpt-4o-mini", {"max_completion_tokens": 60, "reasoning_effort": "low"}, True),
+    ],
+)
+def test_the_plan_warns_where_reasoning_has_no_room(tmp_path, model, parameters, warned):
+    plan(tmp_path, [visual(0, "bat", "bat club")], model=model, parameters=parameters)
+    text = write_plan_table([tmp_path / "vwsd.plan.json"], tmp_path / "t.tsv", tmp_path / "t.txt")
+    assert ("With reasoning, the limit of 60 tokens" in text) == warned
+
+
+def test_a_price_that_is_not_known_elsewhere_is_warned_of(tmp_path, caplog):
+    settings = SETTINGS | {"model": "some/model", "base_url": "https://llm.invalid/v1"}
+    with AnswerCache(tmp_path / "cache") as cache:
+        budget_of(cache, settings | {"base_url": "http://localhost:1/v1"}, "paper")
+        budget_of(cache, SETTINGS, "paper")
+        assert not caplog.text
+        budget_of(cache, settings, "paper")
+    assert "no price of some/model is known, so definitions.max_usd does not hold" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ def not_kept(requests: Mapping[str, Mapping], cache: AnswerCache) -> dict[str, M
 def budget_of(cache: AnswerCache, settings: Mapping, run: str) -> Budget:
     """What the run may still pay, with the most that its open batches can cost set aside."""
     price = bounded_price(settings["model"], settings)
+    if not price.tokens_out and settings["base_url"].startswith("https://"):
+        log.warning(
+            "no price of %s is known, so definitions.max_usd does not hold: write its price under definitions.prices",
+            settings["model"],
+        )
     share = BATCH_SHARE if settings["batch"] else 1.0
     budget = Budget(price, settings["max_usd"], *cache.paid_by(run), share=share)
     budget.set_aside(OpenBatches(cache, settings["base_url"]).most(run))

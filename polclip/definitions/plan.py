@@ -1,5 +1,6 @@
 """What would be asked about a corpus, and at what price: before anything is spent, without key or network."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -20,6 +21,11 @@ from polclip.definitions.known_models import FINETUNING_ENDS, Price, is_openai, 
 from polclip.definitions.prompts import request_of
 from polclip.files import read_json, write_json, write_json_lines, write_table, write_text
 from polclip.records import TextualInstance, VisualInstance, read_records
+
+# Tokens: a limit below it may be used up by reasoning alone.
+ROOM_TO_REASON = 4000
+# Models of OpenAI's that reason unless they are told not to.
+_REASONING = re.compile(r"gpt-[5-9]|o\d")
 
 
 def asked_model(settings: Mapping) -> str:
@@ -85,19 +91,24 @@ def _model_facts(model: str, price: Price, settings: Mapping) -> dict:
 
     price: USD for a million tokens in and out, or null if it is not known (a server of one's own). shutdown: the day on
     which OpenAI shuts it down, or null. looked_up: the day on which that was looked up; null of a model that is not in
-    the table. finetuned_at_openai: whether it is to be fine-tuned there first. reasons: whether `reasoning_effort` asks
-    for reasoning.
+    the table. finetuned_at_openai: whether it is to be fine-tuned there first. limit: the most tokens of an answer.
+    may_use_up_limit: whether the model may reason, with little room for it.
     """
-    base_url, known = settings["base_url"], known_model(model, settings["base_url"])
+    base_url, known, limit = (
+        settings["base_url"],
+        known_model(model, settings["base_url"]),
+        limit_of(settings["parameters"]),
+    )
     effort = settings["parameters"].get("reasoning_effort")
+    reasons = is_openai(base_url) and _REASONING.match(model) if effort is None else effort != "none"
     return {
         "price": [price.tokens_in, price.tokens_out] if price.tokens_in or price.tokens_out else None,
         "shutdown": known and known.shutdown and known.shutdown.isoformat(),
         "looked_up": known and known.looked_up.isoformat(),
         "openai": is_openai(base_url),
         "finetuned_at_openai": is_openai(base_url) and settings["finetuning"]["corpus"] != "none",
-        "reasons": effort not in (None, "none"),
-        "limit": limit_of(settings["parameters"]),
+        "limit": limit,
+        "may_use_up_limit": bool(reasons and limit and limit < ROOM_TO_REASON),
     }
 
 
@@ -166,7 +177,7 @@ def _sentences(model: str, facts: Mapping) -> Iterator[str]:
             "OpenAI has closed fine-tuning: organisations that did not use it get HTTP 403, and from "
             f"{FINETUNING_ENDS} all do."
         )
-    if facts["reasons"]:
+    if facts["may_use_up_limit"]:
         yield (
             f"With reasoning, the limit of {facts['limit']} tokens may be used up before an answer begins, which is "
             "paid all the same: set definitions.parameters.reasoning_effort to none, or allow some thousand tokens."

@@ -82,6 +82,13 @@ def write_definitions(
         | {"tokens_reasoning": sums["tokens_reasoning"]}
         | {"usd": round(sums["usd"], 6), "seconds": round(sums["seconds"], 3)},
     )
+    used_up = sum(not answer["text"] and bool(answer.get("tokens_reasoning")) for answer in answers.values())
+    if used_up:
+        log.warning(
+            "%d answers are empty, since reasoning used up the limit of definitions.parameters: raise it, or set "
+            "reasoning_effort to none.",
+            used_up,
+        )
     log.info("%s: %s of %s defined, %s", path, counts["defined"], counts["instances"], dict(flags) or "none flagged")
 
 
