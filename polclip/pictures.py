@@ -78,7 +78,7 @@ def load_picture(path: PictureFile, strict: bool = False) -> PictureRead:
     except _UNDECODABLE as error:
         if getattr(error, "errno", None):  # the system's errors have a number, the decoders' have none
             return PictureRead(None, "cannot be read")
-        return PictureRead(None, "HEIC, save it as JPEG or PNG" if _is_heic(path) else "cannot be decoded")
+        return PictureRead(None, "HEIC, save it as JPEG or PNG" if is_heic(path) else "cannot be decoded")
 
 
 def _decode_leniently(path: PictureFile) -> PictureRead:
@@ -194,7 +194,7 @@ def _turn(picture: Image.Image) -> None:
         ImageOps.exif_transpose(picture, in_place=True)
 
 
-def _is_heic(path: PictureFile) -> bool:
+def is_heic(path: PictureFile) -> bool:
     """Whether a file is a picture as iPhones store them, told by its first bytes."""
     if isinstance(path, Image.Image):
         return False

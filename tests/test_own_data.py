@@ -1,5 +1,8 @@
 """Data sets of one's own: sentences and pictures from a folder, and what is said of a line that cannot be read."""
 
+import json
+import unicodedata
+
 import pytest
 from malformed import table
 from PIL import Image
@@ -17,8 +20,13 @@ def inventory(tmp_path_factory):
 
 
 def written(path, text):
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
     return path
+
+
+def sentence(**other):
+    """A line of a file of sentences, with something else in it."""
+    return json.dumps({"text": "A bat", "gold": "bat%1:05:00::"} | other)
 
 
 def sentences(tmp_path, inventory, text):
@@ -50,11 +58,48 @@ def test_sentences_are_cut_into_tokens_around_the_target(tmp_path, inventory):
 
 @table(
     {
-        "no json": ("bat\n", r"texts\.jsonl:1: cannot be read"),
-        "no gold": ('{"text": "A bat"}', r"KeyError: 'gold'.*A line has a text and the sense keys"),
+        "no json": ("bat\n", r"texts\.jsonl:1: not JSON \(Expecting value at character 1\)\. A line is"),
+        "very deep json": ("[" * 100_000, r"texts\.jsonl:1: not JSON that can be read"),
+        "a list": ("[]", r":1: not a JSON object"),
+        "an empty line": ('\n{"text": "A bat", "gold": "bat%1:05:00::"}', r":1: an empty line"),
+        "no text": ('{"gold": "bat%1:05:00::"}', r":1: `text` is null\. It has to be a sentence"),
+        "no gold": ('{"text": "A bat"}', r":1: `gold` is null\. It has to be a sense key or a list"),
+        "cp1252": (b'{"text": "A caf\xe9"}', r":1: byte 16 of the line is not UTF-8"),
+        "half a pair": (sentence(text="A bat \ud83e"), r":1: the line has .ud83e, half of a surrogate pair"),
+    }
+    | {
+        f"{field} {value!r}": (sentence(**{field: value}), rf":1: `{field}` (is|.* covers no word)")
+        for field, values in {
+            "text": (5, None, "", "  ", ["A bat"]),
+            "gold": (5, None, "", [], [""], [None], {"key": "bat%1:05:00::"}, [["bat%1:05:00::"]], True),
+            "target": (
+                5,
+                True,
+                "",
+                " ",
+                {},
+                [],
+                [2],
+                [2, 3, 4],
+                [2.0, 5.0],
+                [False, True],
+                ["2", "5"],
+                [-3, 5],
+                [5, 2],
+                [2, 2],
+                [2, 99],
+                [1, 2],
+            ),
+            "id": (None, "", " ", "a b", "a\tb", 1.5, True, [], {}),
+            "document": (5, "", " ", [], True),
+        }.items()
+        for value in values
+    }
+    | {
         "unknown key": ('{"text": "A bat", "gold": "bat%1:05:09::"}', r":1: Unknown sense key .*Allowed for bat: "),
         "no target": ('{"text": "A cat", "gold": "bat%1:05:00::"}', r":1: 'bat' is not in the text 'A cat'"),
-        "outside": ('{"text": "A bat", "target": [9, 12], "gold": "bat%1:05:00::"}', r":1: cannot be read"),
+        "outside": (sentence(target=[9, 12]), r":1: `target` is \[9, 12\], but the text has 5 characters"),
+        "a second key of no one": (sentence(gold=["bat%1:05:00::", "bat%1:05:09::"]), r":1: Unknown sense key"),
         "twice": (
             '{"text": "A bat", "gold": "bat%1:05:00::", "id": 1}\n' * 2,
             r":2: the id '1' comes twice",
@@ -80,6 +125,9 @@ def test_the_xml_of_the_unified_framework_is_read_too(tmp_path, inventory):
     (tmp_path / "texts.gold.key.txt").unlink()
     with pytest.raises(UserError, match=r"texts\.gold\.key\.txt cannot be read"):
         build(tmp_path / "texts.data.xml", "zoo", inventory, tmp_path / "texts.parquet")
+
+
+PHRASES = "word\tphrase\tsense_key\n"
 
 
 @pytest.fixture
@@ -114,6 +162,33 @@ def test_pictures_are_copied_and_tied_to_synsets(tmp_path, zoo, inventory):
     assert [p.synset_id for p in read_records(phrases, Phrase)] == [found[0].synset_id]
 
 
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("told", ["NFC", "NFD"])
+def test_names_are_the_same_however_their_accents_are_encoded(tmp_path, zoo, inventory, on_disk, told):
+    name = "caf\u00e9/fl\u00e8che.png"
+    (zoo / unicodedata.normalize(on_disk, "caf\u00e9")).mkdir()
+    Image.new("RGB", (9, 9)).save(zoo / unicodedata.normalize(on_disk, name))
+    written(zoo / "pictures.tsv", f"file\tsense_key\nclub.JPG\n{unicodedata.normalize(told, name)}\n")
+    other = unicodedata.normalize("NFD" if told == "NFC" else "NFC", name)
+    written(zoo / "queries.tsv", f"bat\tbat mammal\t{other}\tclub.JPG\n")
+    _, pictures, _ = pictures_of(tmp_path, zoo, inventory)
+    assert [Image.open(p.path).size for p in read_records(pictures, Picture)] == [(8, 8), (9, 9)]
+    build_queries(zoo, "zoo", inventory, pictures, tmp_path / "queries.parquet")
+    (query,) = read_records(tmp_path / "queries.parquet", VisualInstance)
+    assert query.gold == f"zoo:{name}"
+
+
+def test_what_excel_writes_is_read(tmp_path, zoo, inventory):
+    (zoo / "field.png").rename(zoo / 'a "field", green.png')
+    written(zoo / "pictures.tsv", '\ufefffile\tsense_key\r\n"a ""field"", green.png"\t\r\nclub.JPG\tbat%1:06:00::\r\n')
+    written(zoo / "queries.tsv", 'bat\t"bat, club"\tclub.JPG\t"a ""field"", green.png"\r\n')
+    _, pictures, _ = pictures_of(tmp_path, zoo, inventory)
+    assert [p.name for p in read_records(pictures, Picture)] == ['a "field", green.png', "club.JPG"]
+    build_queries(zoo, "zoo", inventory, pictures, tmp_path / "queries.parquet")
+    (query,) = read_records(tmp_path / "queries.parquet", VisualInstance)
+    assert query.phrase == "bat, club" and 'zoo:a "field", green.png' in query.candidates
+
+
 def test_queries_know_their_sense_and_their_rivals(tmp_path, zoo, inventory):
     _, pictures, _ = pictures_of(tmp_path, zoo, inventory)
     assert build_queries(zoo, "zoo", inventory, pictures, tmp_path / "queries.parquet") == 2
@@ -136,7 +211,48 @@ def test_queries_know_their_sense_and_their_rivals(tmp_path, zoo, inventory):
             "club.JPG\tbat%1:06:00::\n",
             r"pictures\.tsv:1: the columns file, sense_key are missing",
         ),
-        "twice": ("pictures.tsv", "file\tsense_key\nclub.JPG\t\nclub.JPG\t\n", r"names a file twice"),
+        "twice": (
+            "pictures.tsv",
+            "file\tsense_key\nclub.JPG\t\nclub.JPG\t\n",
+            r":3: club\.JPG is the picture of .*:2 a",
+        ),
+        "twice by another name": ("pictures.tsv", "file\tsense_key\nclub.JPG\n./club.JPG\n", r":3: .*of .*:2 again"),
+        "twice by a link": (
+            "pictures.tsv",
+            "file\tsense_key\nclub.JPG\nlink.png\n",
+            r":3: link\.png is the picture",
+        ),
+        "above the folder": (
+            "pictures.tsv",
+            "file\tsense_key\n../other.png\n",
+            r":2: \.\./other\.png is not a file in",
+        ),
+        "out and back": ("pictures.tsv", "file\tsense_key\n../zoo/club.JPG\n", r":2: .* is not a file in .*zoo"),
+        "absolute": (
+            "pictures.tsv",
+            "file\tsense_key\n/etc/passwd\n",
+            r":2: /etc/passwd is not a file in .*zoo",
+        ),
+        "linked outside": ("pictures.tsv", "file\tsense_key\noutside.png\n", r":2: outside\.png is not a file in"),
+        "of no name": ("pictures.tsv", "file\tsense_key\n\tbat%1:05:00::\n", r":2: the field `file` is empty"),
+        "a folder": ("pictures.tsv", "file\tsense_key\n.\n", r":2: there is no picture"),
+        "HEIC": (
+            "pictures.tsv",
+            "file\tsense_key\nphone.png\n",
+            r":2: phone\.png is HEIC, which is not read",
+        ),
+        "no line": ("pictures.tsv", "file\tsense_key\n", r"pictures\.tsv has no line below"),
+        "a column twice": ("pictures.tsv", "file\tsense_key\tfile\na\tb\tc\n", r":1: the column file occurs twice"),
+        "a field too many": ("pictures.tsv", "file\tsense_key\nclub.JPG\t\tbat\n", r":2: 3 fields for 2 columns"),
+        "cp1252": ("pictures.tsv", b"file\tsense_key\ncaf\xe9.png\n", r":2: byte 4 of the line is not UTF-8"),
+        "no word": (
+            "phrases.tsv",
+            f"{PHRASES}\tbat cave\tbat%1:05:00::\n",
+            r":2: the field `word` is empty",
+        ),
+        "no key": ("phrases.tsv", f"{PHRASES}bat\tbat cave\t\n", r":2: the field `sense_key` is empty"),
+        "an empty phrase": ("phrases.tsv", f"{PHRASES}bat\t\tbat%1:05:00::\n", r":2: the field `phrase` is empty"),
+        "no phrase": ("phrases.tsv", PHRASES, r"phrases\.tsv has no line below"),
         "alone": ("queries.tsv", "bat\tbat mammal\tflying.png\n", r"queries\.tsv:1: a line is word, phrase"),
         "unlisted": ("queries.tsv", "bat\tb\tflying.png\tx.png\n", r"queries\.tsv:1: x\.png is not in pictures\.tsv"),
     }
@@ -144,6 +260,10 @@ def test_queries_know_their_sense_and_their_rivals(tmp_path, zoo, inventory):
 def test_what_is_wrong_with_pictures_is_named_by_its_line(tmp_path, zoo, inventory, case):
     file, text, said = case
     written(zoo / file, text)
+    Image.new("RGB", (8, 8)).save(tmp_path / "other.png")
+    (zoo / "outside.png").symlink_to(tmp_path / "other.png")
+    (zoo / "link.png").symlink_to("club.JPG")
+    (zoo / "phone.png").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     with pytest.raises(UserError, match=said):
         _, pictures, _ = pictures_of(tmp_path, zoo, inventory)
         build_queries(zoo, "zoo", inventory, pictures, tmp_path / "queries.parquet")

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
 
 from polclip.answers import Reason
-from polclip.corpora.text_lines import decoded_line, refuse_other_encodings, text_lines, tsv_fields
+from polclip.corpora.text_lines import decoded_line, lone_surrogate, refuse_other_encodings, text_lines, tsv_fields
 from polclip.errors import UserError
 
 FORMATS = ("text", "jsonl", "json", "csv", "tsv")
@@ -20,7 +19,6 @@ COLUMNS = (*FIELDS, "id")
 
 _FORMAT_OF = {"jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "csv": "csv", "tsv": "tsv", "tab": "tsv"}
 _DELIMITERS = (",", ";", "\t")  # of CSV; in some languages Excel writes semicolons
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,8 @@ def _problem(record: object) -> str:
                 return "`target` is not a word of the text or two character positions, such as [4, 7]"
         elif not isinstance(value, str | None):
             return f"`{name}` is not a text"
-        elif value and (lone := _LONE_SURROGATE.search(value)):
-            return f"`{name}` has \\u{ord(lone[0]):04x}, half of a surrogate pair, which is not a character"
+        elif value and (half := lone_surrogate(value)):
+            return f"`{name}` has {half}"
     return ""
 
 

@@ -6,13 +6,15 @@ of these senses; `queries.tsv` what is asked: word, phrase, the picture that is 
 
 import logging
 import shutil
+import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from polclip.corpora.text_lines import text_lines
+from polclip.corpora.text_lines import text_lines, tsv_fields
 from polclip.errors import UserError
 from polclip.files import complete_or_absent
 from polclip.inventory import Inventory
+from polclip.pictures import is_heic
 from polclip.records import Phrase, Picture, VisualInstance, read_records, write_records
 
 log = logging.getLogger(__name__)
@@ -25,35 +27,24 @@ def build_pictures(
 
     Columns: `file`, `sense_key` (may be empty: then it is only asked about), and what one likes. Phrases are those of
     `phrases.tsv` (`word phrase sense_key`), else of each sense one with what it is a kind of, "bat animal". Raises
-    UserError with the line for what is not there.
+    UserError with the line for what is not there, for files outside the folder, and for a picture named twice.
     """
     source, folder = Path(source), Path(folder)
-    rows = [
-        (where, row["file"], _synset(inventory, where, row["sense_key"]))
-        for where, row in _table(source / "pictures.tsv", ("file", "sense_key"))
-    ]
-    keys = dict.fromkeys(row["sense_key"] for _, row in _table(source / "pictures.tsv", ("file", "sense_key")))
-    told = source / "phrases.tsv"
-    if told.exists():
-        means = [
-            Phrase(row["word"], row["phrase"], row["sense_key"], _synset(inventory, where, row["sense_key"]) or "")
-            for where, row in _table(told, ("word", "phrase", "sense_key"))
-        ]
+    rows = list(_table(source / "pictures.tsv", ("file", "sense_key")))
+    originals = _originals(source, rows)
+    synsets = [_synset(inventory, where, row["sense_key"]) for where, row in rows]
+    if (source / "phrases.tsv").exists():
+        means = list(_phrases(source / "phrases.tsv", inventory))
     else:
-        means = [_phrase(inventory, key) for key in keys if key]
+        means = [_phrase(inventory, key) for key in dict.fromkeys(row["sense_key"] for _, row in rows) if key]
     with complete_or_absent(folder) as temporary:
         temporary.mkdir()
         found = []
-        for number, (where, file, synset_id) in enumerate(rows):
-            original = source / file
-            if not original.is_file():
-                raise UserError(f"{where}: there is no picture {original}.")
+        for number, ((_, row), original, synset_id) in enumerate(zip(rows, originals, synsets, strict=True)):
             kept = f"{number:06d}{original.suffix.lower()}"
             shutil.copyfile(original, temporary / kept)
             path, dataset = str(folder / kept), f"corpora.own.{name}"
-            found.append(Picture(_id(name, file), path, name, name, file, synset_id, dataset))
-        if len({picture.picture_id for picture in found}) < len(found):
-            raise UserError(f"{source / 'pictures.tsv'} names a file twice. Keep one line a picture.")
+            found.append(Picture(_id(name, row["file"]), path, name, name, row["file"], synset_id, dataset))
         write_records(pictures, Picture, found)
     write_records(phrases, Phrase, means)
     log.info("%s: %d pictures, %d phrases", name, len(found), len(means))
@@ -72,7 +63,7 @@ def build_queries(
     shown = {picture.picture_id: picture.synset_id for picture in read_records(pictures, Picture)}
     queries = []
     for number, line in enumerate(_lines(path), start=1):
-        fields = [field.strip() for field in line.split("\t")]
+        fields = [field.strip() for field in tsv_fields(line)]
         candidates = [_id(name, file) for file in fields[2:]]
         if len(set(candidates)) < max(2, len(candidates)) or not all(fields):
             raise UserError(
@@ -96,8 +87,47 @@ def build_queries(
     return len(queries)
 
 
+def _originals(source: Path, rows: list[tuple[str, dict[str, str]]]) -> list[Path]:
+    """The picture of each row. Raises UserError with the line for one that is missing, elsewhere, or named before."""
+    by_name = {_composed(path.relative_to(source).as_posix()): path for path in source.rglob("*")}
+    found: list[Path] = []
+    named: dict[tuple[int, int], str] = {}  # by device and inode, since one file may have several names
+    for where, row in rows:
+        file = row["file"]
+        if not file:
+            raise UserError(f"{where}: the field `file` is empty. Name a picture of {source}, or take the line out.")
+        original = source / file if (source / file).is_file() else by_name.get(_composed(file), source / file)
+        elsewhere = PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts
+        if elsewhere or not original.resolve().is_relative_to(source.resolve()):
+            raise UserError(f"{where}: {file} is not a file in {source}. Copy the picture there and give its name.")
+        if not original.is_file():
+            raise UserError(f"{where}: there is no picture {original}.")
+        if is_heic(original):
+            raise UserError(f"{where}: {file} is HEIC, which is not read. Save it as JPEG or PNG and name that file.")
+        status = original.stat()
+        before = named.setdefault((status.st_dev, status.st_ino), where)
+        if before != where:
+            raise UserError(f"{where}: {file} is the picture of {before} again. Keep one line per picture.")
+        found.append(original)
+    return found
+
+
+def _phrases(path: Path, inventory: Inventory) -> Iterator[Phrase]:
+    columns = ("word", "phrase", "sense_key")
+    for where, row in _table(path, columns):
+        if empty := [column for column in columns if not row[column]]:
+            raise UserError(f"{where}: the field `{empty[0]}` is empty. A line has a word, a phrase and a sense key.")
+        yield Phrase(row["word"], row["phrase"], row["sense_key"], _synset(inventory, where, row["sense_key"]))
+
+
 def _id(name: str, file: str) -> str:
-    return f"{name}:{file}"
+    """The picture's id, the same however its accents are encoded."""
+    return f"{name}:{_composed(file)}"
+
+
+def _composed(file: str) -> str:
+    """A file's name with composed accents (NFC): some systems write decomposed ones."""
+    return unicodedata.normalize("NFC", PurePosixPath(file).as_posix())
 
 
 def _phrase(inventory: Inventory, sense_key: str) -> Phrase:
@@ -127,10 +157,16 @@ def _lines(path: Path) -> list[str]:
 def _table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
     """The place (file:line) and the fields by column of each line behind the first, which names the columns."""
     head, *lines = _lines(path)
-    names = head.split("\t")
+    names = [name.strip() for name in tsv_fields(head)]
     if absent := [column for column in columns if column not in names]:
         raise UserError(f"{path}:1: the columns {', '.join(absent)} are missing. Expected: {' '.join(columns)}.")
+    if twice := [column for column in columns if names.count(column) > 1]:
+        raise UserError(f"{path}:1: the column {twice[0]} occurs twice. Keep one.")
+    if not lines:
+        raise UserError(f"{path} has no line below the names of its columns. Add one line per item.")
     for number, line in enumerate(lines, start=2):
-        fields = [field.strip() for field in line.split("\t")]
+        fields = [field.strip() for field in tsv_fields(line)]
+        if any(fields[len(names) :]):
+            raise UserError(f"{path}:{number}: {len(fields)} fields for {len(names)} columns, separated by tabs.")
         fields += [""] * (len(names) - len(fields))  # editors cut empty fields off
         yield f"{path}:{number}", dict(zip(names, fields, strict=False))

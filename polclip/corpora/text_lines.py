@@ -1,9 +1,11 @@
 """Lines of text files that others wrote: UTF-8, with any line ends; what is something else is named by its line."""
 
 import codecs
+import re
 
 from polclip.errors import UserError
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _SAVE = "Save the file as UTF-8."
 # Files of 32 bits per letter begin with the same two bytes as those of 16 bits, little ends first.
 _OTHER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
@@ -43,6 +45,12 @@ def decoded_line(line: bytes) -> str:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start + 1} of the line is not UTF-8. {_SAVE}") from None
+
+
+def lone_surrogate(text: str) -> str:
+    """What is said of half a surrogate pair in a text, which JSON can escape and UTF-8 cannot hold; "" without one."""
+    found = _LONE_SURROGATE.search(text)
+    return f"\\u{ord(found[0]):04x}, half of a surrogate pair, which is not a character" if found else ""
 
 
 def tsv_fields(line: str) -> list[str]:
