@@ -27,6 +27,7 @@ SCALED_DOWN = "scaled down, since it has more than 50 megapixels"
 
 PictureFile = str | Path | BinaryIO | Image.Image
 
+HEIC_ENDINGS = (".heic", ".heif", ".hif")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 _PIXELS_OF_DAMAGE = (0, 127, 128)  # decoders leave what they cannot decode at 0 or at the middle
 _SAMPLE_BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF

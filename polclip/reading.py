@@ -1,7 +1,9 @@
 """What a user gives, through the towers and the model: words of texts, phrases, glosses, pictures."""
 
+import logging
 import sys
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -22,9 +24,11 @@ from polclip.errors import UserError
 from polclip.gloss_index import encode_glosses
 from polclip.model.representations import Represented, joined
 from polclip.opening import Opened
-from polclip.pictures import PictureFile
+from polclip.pictures import HEIC_ENDINGS, PictureFile
 from polclip.training.chunks import words_in_chunks
 from polclip.training.corpora import TextualCorpus, overlaps, tokens_of, whole_texts
+
+log = logging.getLogger(__name__)
 
 Span = tuple[int, int]
 Pictures = Sequence[PictureFile | np.ndarray] | PictureFile | np.ndarray  # a path: a folder, or one file
@@ -168,12 +172,22 @@ def _as_image(array: np.ndarray) -> Image.Image:
 
 
 def files_of(folder: str | Path) -> list[Path]:
-    """The picture files of a folder and of those in it, by name; a file stands for itself."""
+    """The picture files of a folder and of those in it, by name; a file stands for itself.
+
+    Files without an ending and HEIC are among them, so that whoever reads them says why they cannot be used. A warning
+    counts the files that are passed over by their endings; hidden files are not counted.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         return [folder]
-    endings = Image.registered_extensions()
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings and path.is_file())
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    endings = {*Image.registered_extensions(), *HEIC_ENDINGS, ""}
+    passed_over = Counter(path.suffix.lower() for path in files if path.suffix.lower() not in endings)
+    if passed_over:
+        counts = ", ".join(f"{ending} ({count:,})" for ending, count in passed_over.most_common(5))
+        more = ", ..." if len(passed_over) > 5 else ""
+        log.warning("%s: passed over %d files that are not pictures: %s%s", folder, passed_over.total(), counts, more)
+    return sorted(path for path in files if path.suffix.lower() in endings)
 
 
 def name_of(file: PictureFile, place: int) -> str:

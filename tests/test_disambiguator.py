@@ -289,6 +289,21 @@ def test_broken_pictures_are_skipped_with_the_reason(pair, tmp_path):
     pair.index = None
 
 
+def test_what_a_folder_has_that_is_not_read_is_named(pair, tmp_path, caplog):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "no ending", "PNG")
+    (tmp_path / "README").write_text("about")
+    (tmp_path / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    for name in ("notes.txt", "more.txt", "drawing.svg", ".DS_Store"):
+        (tmp_path / name).write_text("other")
+    answer = pair.rank_images("bat", "bat cave", tmp_path)
+    assert [one.image for one in answer.images] == [str(tmp_path / "no ending")]
+    assert {one.image.rpartition("/")[2]: str(one.reason) for one in answer.skipped} == {
+        "README": "cannot be decoded",
+        "phone.HEIC": "HEIC, save it as JPEG or PNG",
+    }
+    assert "passed over 3 files that are not pictures: .txt (2), .svg (1)" in caplog.text
+
+
 def test_pictures_may_be_open_files(pair):
     drawn = io.BytesIO()
     Image.new("RGB", (40, 40), "red").save(drawn, "PNG")

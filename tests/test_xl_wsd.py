@@ -5,7 +5,7 @@ import zipfile
 import pytest
 from tiny_wordnet import COUNTS, FOLDER
 
-from polclip.babelnet import pos_of
+from polclip.babelnet import _synset, pos_of
 from polclip.corpora import xl_wsd
 from polclip.corpora.texts import collect
 from polclip.errors import UserError
@@ -150,10 +150,52 @@ def test_a_mapping_ties_babelnet_ids_to_synsets_in_each_form(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "senses",
+    [
+        "wn:99999999n\twn:00000101n", "wn:99999999n wn:00000101n", "wn:00000101n,wn:00000102n",
+        "wn:99999999n; wn:00000101n", "['wn:00000101n', 'wn:00000102n']", '["00000101-n"]', "wn30:00000101n",
+        "wn30:00000101-n", "wn3.0:00000101n", "wn-30-00000101-n", "eng-30-00000101-n", "WN:00000101N", "n00000101",
+        "bat%1:05:00::", "bat(p)%1:05:00:: x", "wn31:00000102n\twn:00000101n", "{wn:00000101n | wn:00000102n}",
+    ],
+)  # fmt: skip
+def test_a_mapping_is_read_as_public_scripts_print_it(tmp_path, senses):
+    inventory = inventory_with(tmp_path, f"# ids\r\nbn:00000001n\t{senses}\r\n")
+    assert inventory.sense("bn:00000001n").synset_id == "00000101-n"
+
+
+@pytest.mark.parametrize("sense", ["'hood%1:15:00::", '"\'hood%1:15:00::"', "o'clock%4:02:00::"])
+def test_apostrophes_of_keys_stay(sense):
+    keys = {"'hood%1:15:00::": "00000101-n", "o'clock%4:02:00::": "00000101-n", "hood%1:06:00::": "00000102-n"}
+    assert _synset(sense, keys, set(keys.values())) == "00000101-n"
+
+
+def test_satellites_are_found_as_adjectives(tmp_path):
+    senses = inventory_with(tmp_path).sense_columns
+    of_key = dict(zip(senses["sense_key"], senses["synset_id"], strict=True))
+    key = next(key for key, synset_id in of_key.items() if "%5:" in key and synset_id == "00000302-s")
+    forms = (key, key.replace("%5:", "%3:"), "wn:00000302a", "00000302-s")
+    for form in forms:
+        inventory = inventory_with(tmp_path, f"bn:00000005a {form}\n")
+        assert inventory.sense("bn:00000005a").synset_id == "00000302-s"
+
+
+def test_lines_that_are_lost_are_told_on_the_terminal(tmp_path, capsys):
+    inventory_with(tmp_path, "bn:00000001n\t00000101-n\nbn:00000002n\twn31:00000102n\nbn:00000003n\tx%1:99:99::\n")
+    told = capsys.readouterr().err
+    assert "mapping.tsv: 2 of 3 lines name no sense of WordNet 3.0 and are left out: line 2, 'bn:00000002n" in told
+    inventory_with(tmp_path, "bn:00000001n\t00000101-n\n")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ("bn:00000001n 00000101-n\n", r"mapping.tsv:1: 'bn:00000001n 00000101-n' is no line"),
-        ("bn:00000001n\t00000101-n\nwn:00000101n\tbn:00000001n\n", r"mapping.tsv:2: .* is no line of a sense mapping"),
+        ("bn:00000001n\n", r"mapping.tsv:1: 'bn:00000001n' is not a line"),
+        ("00000101-n bn:00000001n\n", r"mapping.tsv:1: '00000101-n bn:00000001n' is not a line"),
+        (
+            "bn:00000001n\t00000101-n\nwn:00000101n\tbn:00000001n\n",
+            r"mapping.tsv:2: .* is not a line of a sense mapping",
+        ),
         ("bn:00000001n\t\n", r"mapping.tsv:1"),
         ("bn:00000001n\t77777777-n\n", "ties no BabelNet id to WordNet 3.0"),
         ("", "ties no BabelNet id"),
