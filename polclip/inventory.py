@@ -272,7 +272,7 @@ class Inventory:
         if not self._has_babelnet_ids:
             raise UserError(
                 f"{foreign} is a sense of BabelNet, and WordNet's glosses are read: name a table of BabelNet ids and "
-                "WordNet senses in corpora.xl_wsd.sense_mapping. Without one, first_sense and random alone can answer."
+                "WordNet senses in corpora.xl_wsd.sense_mapping. Without one, random alone can answer."
             )
         return [sense for sense in candidates if not is_babelnet_id(sense) or self.has(sense)]
 

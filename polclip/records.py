@@ -58,8 +58,14 @@ class TextualInstance:
     target_end: int  # one past its last token
     lemma: str
     pos: str  # n v a r
-    candidates: list[str]  # sense keys (XL-WSD: BabelNet ids), first sense first
+    candidates: list[str]  # sense keys (XL-WSD: BabelNet ids), in WordNet's order unless `by_frequency` is false
     gold: list[str]  # of the same kind; several are possible
+    by_frequency: bool = True  # false: the candidates are in no order, and none is known to be the first sense
+
+    @property
+    def first_sense(self) -> str | None:
+        """The most frequent sense by WordNet's order; None without candidates and where their order is not known."""
+        return self.candidates[0] if self.by_frequency and self.candidates else None
 
     @property
     def document(self) -> str:
@@ -163,6 +169,7 @@ SCHEMAS: dict[type, pa.Schema] = {
             ("pos", pa.string()),
             ("candidates", _strings),
             ("gold", _strings),
+            ("by_frequency", pa.bool_()),
         ]
     ),
     VisualInstance: pa.schema(

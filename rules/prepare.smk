@@ -161,6 +161,7 @@ XL_WSD_SPLITS = [
 
 rule xl_wsd:
     input:
+        **INVENTORY,
         archive=corpus_archive("xl_wsd"),
     output:
         instances=expand(result("corpora/xl_wsd/{split}.parquet"), split=XL_WSD_SPLITS),

@@ -32,7 +32,7 @@ def project(tmp_path_factory):
             "xl-wsd/evaluation_datasets/test-en/test-en.data.xml": XML,
             "xl-wsd/evaluation_datasets/test-en/test-en.gold.key.txt": f"d0.s0.t0 {IDS[SECOND.sense_key]}\n",
             "xl-wsd/inventories/inventory.en.txt": "\t".join(
-                [f"{FIRST.word}#NOUN", IDS[FIRST.sense_key], "bn:77777777n", IDS[SECOND.sense_key]]
+                [f"{FIRST.word}#NOUN", "bn:77777777n", IDS[SECOND.sense_key], IDS[FIRST.sense_key]]
             ),
         },
     )
@@ -68,7 +68,8 @@ def test_baselines_answer_in_babelnet_ids_and_pictures_are_tied_to_wordnet(proje
     assert done.returncode == 0, done.stdout + done.stderr
 
     (instance,) = read_records(results / "corpora" / "xl_wsd" / "xl_en.parquet", TextualInstance)
-    assert instance.candidates == [IDS[FIRST.sense_key], "bn:77777777n", IDS[SECOND.sense_key]]
+    # WordNet's order, by the mapping; what it does not have comes last.
+    assert instance.candidates == [IDS[FIRST.sense_key], IDS[SECOND.sense_key], "bn:77777777n"]
     counts = read_json(results / "corpora" / "xl_wsd" / "counts.json")["xl_en"]
     assert {name: n for name, n in counts.items() if n} == {"sentences": 1, "instances": 1}
     ranked = {}

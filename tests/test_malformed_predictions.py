@@ -115,6 +115,7 @@ def test_rows_of_predictions_are_refused_with_file_and_line(tmp_path, case):
 TEXTUAL = {
     "instance_id": "x", "sentence_id": "s", "tokens": ["bat"], "target_start": 0, "target_end": 1,
     "lemma": "bat", "pos": "n", "candidates": ["bat%1:05:00::"], "gold": ["bat%1:05:00::"],
+    "by_frequency": True,
 }  # fmt: skip
 REFUSED_RECORDS = {
     "other records": (pa.table({"name": ["p"]}), "no TextualInstance records: instance_id, .* Found: name"),

@@ -1,6 +1,7 @@
 """XL-WSD: sets with BabelNet's senses and an inventory of their own, and the table that ties them to WordNet."""
 
 import zipfile
+from dataclasses import replace
 
 import pytest
 from tiny_wordnet import COUNTS, FOLDER
@@ -9,12 +10,15 @@ from polclip.babelnet import _synset, pos_of
 from polclip.corpora import xl_wsd
 from polclip.corpora.texts import collect
 from polclip.errors import UserError
-from polclip.evaluation.baselines import first_sense
+from polclip.evaluation.baselines import first_sense, predict_baseline, random_order
 from polclip.evaluation.lesk import lesk
 from polclip.evaluation.score_files import score_textual_file
+from polclip.evaluation.scores import compare_experiments, score_predictions
 from polclip.inventory import Inventory, build_inventory
 from polclip.records import TextualInstance, read_records
-from polclip.reporting.outcomes import meanings
+from polclip.reporting.corpus_statistics import corpus_statistics
+from polclip.reporting.failures import BY_ORDER, textual_failures
+from polclip.reporting.outcomes import FIRST, LATER, Learned, first_answers, meanings
 from polclip.training.corpora import TextualCorpus
 
 XML = """<?xml version='1.0' encoding='UTF-8'?>
@@ -60,8 +64,8 @@ def archive(folder, xml=XML, gold=GOLD, inventory=INVENTORY, top="xl-wsd/"):
     return path
 
 
-def read(folder, split, **parts):
-    counts = xl_wsd.build(archive(folder, **parts), split, folder / f"{split}.parquet")
+def read(folder, split, wordnet=None, **parts):
+    counts = xl_wsd.build(archive(folder, **parts), split, folder / f"{split}.parquet", wordnet)
     return counts, list(read_records(folder / f"{split}.parquet", TextualInstance))
 
 
@@ -69,7 +73,7 @@ def read(folder, split, **parts):
 def test_candidates_are_those_of_the_sets_own_inventory_in_its_order(tmp_path, top):
     counts, (bat, look, zorb) = read(tmp_path, "xl_en", top=top)
     assert {name: n for name, n in counts.items() if n} == {
-        "sentences": 3, "instances": 3, "gold_missing": 1, "no_candidates": 1,
+        "sentences": 3, "instances": 3, "gold_missing": 1, "no_candidates": 1, "first_sense_unknown": 2,
     }  # fmt: skip
     assert (bat.lemma, bat.pos, bat.gold) == ("bat", "n", ["bn:00000002n"])
     assert bat.candidates == ["bn:00000003n", "bn:00000001n", "bn:00000002n", "bn:00000004n"]
@@ -80,7 +84,9 @@ def test_candidates_are_those_of_the_sets_own_inventory_in_its_order(tmp_path, t
 
 def test_english_comes_without_semeval_2010_too(tmp_path):
     counts, instances = read(tmp_path, "xl_en_without_semeval2010")
-    assert {name: n for name, n in counts.items() if n} == {"sentences": 1, "instances": 2}
+    assert {name: n for name, n in counts.items() if n} == {
+        "sentences": 1, "instances": 2, "first_sense_unknown": 2,
+    }  # fmt: skip
     assert {instance.instance_id.split(".")[0] for instance in instances} == {"senseval2"}
 
 
@@ -210,13 +216,58 @@ def test_a_wrong_mapping_is_refused(tmp_path, mapping, message):
 def test_only_what_reads_no_gloss_answers_without_a_mapping(tmp_path):
     inventory = inventory_with(tmp_path, None)
     _, instances = read(tmp_path, "xl_en")
-    assert [p.candidates[:1] for p in first_sense(instances)] == [["bn:00000003n"], ["bn:00000008v"], []]
+    assert [p.candidates for p in first_sense(instances)] == [[], [], []]  # no order is known
+    assert [len(p.candidates) for p in random_order(instances)] == [4, 2, 0]
     with pytest.raises(UserError, match=r"corpora.xl_wsd.sense_mapping"):
         list(lesk(instances, inventory))
     with pytest.raises(UserError, match=r"bn:00000003n is a sense of BabelNet.*corpora.xl_wsd.sense_mapping"):
         collect(tmp_path / "texts.parquet", inventory, [tmp_path / "xl_en.parquet"], [], [], {})
     with pytest.raises(UserError, match=r"corpora.xl_wsd.sense_mapping"):
         TextualCorpus.read([tmp_path / "xl_en.parquet"], inventory, Stored())
+
+
+def test_a_mapping_gives_english_candidates_wordnets_order(tmp_path):
+    wordnet = inventory_with(tmp_path)
+    counts, (bat, look, zorb) = read(tmp_path, "xl_en", wordnet)
+    # 1 and 2 are WordNet's senses of bat; 3 is tied to another lemma's synset, 4 to none: they keep the file's order.
+    assert bat.candidates == ["bn:00000001n", "bn:00000002n", "bn:00000003n", "bn:00000004n"]
+    assert look.candidates == ["bn:00000008v", "bn:00000009v"] and zorb.candidates == []
+    assert [instance.first_sense for instance in (bat, look, zorb)] == ["bn:00000001n", "bn:00000008v", None]
+    assert (bat.by_frequency, look.by_frequency, zorb.by_frequency) == (True, True, False)
+    assert counts["first_sense_unknown"] == 0
+    assert next(first_sense([bat])).candidates == bat.candidates
+    assert next(lesk([replace(bat, tokens=["zzz"])], wordnet)).candidates == bat.candidates[:3]  # ties
+
+
+def test_without_the_first_sense_in_the_mapping_none_is_claimed(tmp_path):
+    wordnet = inventory_with(tmp_path, MAPPING.replace("bn:00000001n", "bn:00000077n"))
+    counts, (bat, *_) = read(tmp_path, "xl_en", wordnet)
+    assert bat.candidates[0] == "bn:00000002n" and bat.first_sense is None
+    assert counts["first_sense_unknown"] == 1
+
+
+def test_other_languages_have_no_first_sense_with_a_mapping_either(tmp_path):
+    _, (bat, *_) = read(tmp_path, "xl_it_dev", inventory_with(tmp_path))
+    assert bat.candidates and not bat.by_frequency and bat.first_sense is None
+
+
+def test_what_has_no_order_has_no_score_of_the_first_sense(tmp_path):
+    wordnet = inventory_with(tmp_path)
+    read(tmp_path, "xl_en")
+    paths = [tmp_path / "xl_en.parquet"], [tmp_path / "p.jsonl"]
+    predict_baseline("first_sense", wordnet, tasks=["textual"], instances=paths[0], predictions=paths[1])
+    assert score_predictions("textual", "xl_en", *paths, "first_sense", 1, resamples=10)["rows"] == []
+    predict_baseline("random", wordnet, tasks=["textual"], instances=paths[0], predictions=[tmp_path / "r.jsonl"])
+    rows = score_predictions("textual", "xl_en", paths[0], [tmp_path / "r.jsonl"], "random", 1, resamples=10)["rows"]
+    assert {row["subset"] for row in rows} & {"all", "first_sense", "other_sense"} == {"all"}
+    arguments = ("textual", "xl_en", paths[0][0], "random", [tmp_path / "r.jsonl"], "first_sense", paths[1])
+    assert compare_experiments(*arguments, resamples=10) == []
+    failures = textual_failures("xl_en", paths[0][0], [first_answers(tmp_path / "r.jsonl")], Learned())
+    assert BY_ORDER not in failures.tables and not {FIRST, LATER} & set(failures.reasons)
+    statistics = corpus_statistics(
+        {"train": [], "dev": [], "test": paths[0]}, {side: [] for side in ("train", "dev", "test")}, [], wordnet
+    )
+    assert (statistics.textual[0].by_frequency, statistics.textual[0].first_sense) == (0, 0)
 
 
 class Stored:

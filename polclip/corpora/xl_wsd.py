@@ -2,7 +2,8 @@
 
 The zip holds `evaluation_datasets/test-LL/test-LL.data.xml` and `.gold.key.txt`, the same of `dev-LL`, and
 `inventories/inventory.LL.txt`, in one top folder. The sets have the unified XML; senses are BabelNet ids. A line of an
-inventory is `lemma#NOUN<TAB>bn:...<TAB>bn:...`. (README of the data set, and the authors' code that reads it.)
+inventory is `lemma#NOUN<TAB>bn:...<TAB>bn:...`. (README of the data set, and the authors' code that reads it.) The
+inventories are in no order of frequency: the first sense of a line says nothing.
 
 The English test set has SemEval-2010 beside the sets of Raganato et al. 2017, so that its figures are not those of ALL.
 """
@@ -13,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from polclip.babelnet import pos_of
@@ -21,6 +23,7 @@ from polclip.corpora.unified_wsd import COUNTS, POS, open_set, read_instances
 from polclip.downloads.unpacking import open_members
 from polclip.errors import UserError
 from polclip.files import write_parquet
+from polclip.inventory import Inventory
 from polclip.records import SCHEMAS, TextualInstance
 
 log = logging.getLogger(__name__)
@@ -31,21 +34,50 @@ _SPLIT = re.compile(r"xl_([a-z]{2})(_dev)?")
 _POS = POS | {pos: pos for pos in POS.values()}
 
 
-def build(archive: str | Path, split: str, instances_path: str | Path) -> dict[str, int]:
+def build(
+    archive: str | Path, split: str, instances_path: str | Path, wordnet: Inventory | None = None
+) -> dict[str, int]:
     """Write one set as TextualInstance (Parquet), streaming; return what was counted, as `unified_wsd.build` does.
 
     split: `xl_it` (the Italian test set), `xl_it_dev`, or `xl_en_without_semeval2010`. Candidates are those of the
-    language's own inventory in that file's order; gold and candidates are BabelNet ids. Raises UserError for an unknown
-    split, and where set or inventory are missing or broken.
+    language's own inventory; gold and candidates are BabelNet ids. wordnet: WordNet's senses with a mapping of BabelNet
+    ids, which gives English candidates WordNet's order (see `in_wordnets_order`). Without it, and in other languages,
+    candidates keep the inventory's order and `by_frequency` is false: first_sense_unknown counts these instances.
+    Raises UserError for an unknown split, and where set or inventory are missing or broken.
     """
     language, name, without = _set_of(split)
     inventory = _inventory(archive, language)
-    counts = Counter(dict.fromkeys(COUNTS, 0))
+    counts = Counter(dict.fromkeys((*COUNTS, "first_sense_unknown"), 0))
+    wordnet = wordnet if language == "en" else None
     with open_set(archive, name) as (source, xml, gold):
-        found = read_instances(xml, gold, lambda lemma, pos: inventory.get((lemma, pos), []), source, counts, without)
+        read = read_instances(xml, gold, lambda lemma, pos: inventory.get((lemma, pos), []), source, counts, without)
+        found = (_ordered(instance, wordnet, counts) for instance in read)
         write_parquet(instances_path, map(vars, counted(found, counts)), SCHEMAS[TextualInstance])
     log.info("%s: %s", split, ", ".join(f"{reason} {count:,}" for reason, count in counts.items()))
     return dict(counts)
+
+
+def _ordered(instance: TextualInstance, wordnet: Inventory | None, counts: Counter[str]) -> TextualInstance:
+    candidates, known = instance.candidates, False
+    if wordnet is not None:
+        candidates, known = in_wordnets_order(candidates, instance.lemma, instance.pos, wordnet)
+    counts["first_sense_unknown"] += bool(candidates) and not known
+    return replace(instance, candidates=candidates, by_frequency=known)
+
+
+def in_wordnets_order(candidates: list[str], lemma: str, pos: str, wordnet: Inventory) -> tuple[list[str], bool]:
+    """BabelNet ids in the order in which WordNet has their synsets among the senses of an English lemma.
+
+    Those that the mapping does not tie to a sense of the lemma follow in the order given. Also whether the first one is
+    WordNet's first sense: not if the mapping ties that to no candidate.
+    """
+    order = {sense.synset_id: place for place, sense in enumerate(wordnet.senses(lemma, pos))}
+    places = {
+        candidate: order.get(wordnet.sense(candidate).synset_id, len(order)) if wordnet.has(candidate) else len(order)
+        for candidate in candidates
+    }
+    ordered = sorted(candidates, key=places.__getitem__)
+    return ordered, bool(order) and bool(ordered) and places[ordered[0]] == 0
 
 
 def _set_of(split: str) -> tuple[str, str, tuple[str, ...]]:

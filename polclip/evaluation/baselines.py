@@ -21,10 +21,14 @@ def random_order(instances: Iterable[TextualInstance | VisualInstance], seed: in
 
 
 def first_sense(instances: Iterable[TextualInstance]) -> Iterator[Prediction]:
-    """The senses in the inventory's order, scored 1, 1/2, 1/3 ... WordNet's order comes from counts in SemCor."""
+    """The senses in WordNet's order, scored 1, 1/2, 1/3 ... The order comes from counts in SemCor.
+
+    Instances whose candidates are in no order of frequency (XL-WSD but for English with a sense mapping) are left
+    unanswered.
+    """
     for instance in instances:
-        scores = [1 / rank for rank in range(1, 1 + len(instance.candidates))]
-        yield Prediction(instance.instance_id, list(instance.candidates), scores)
+        ranking = list(instance.candidates) if instance.by_frequency else []
+        yield Prediction(instance.instance_id, ranking, [1 / rank for rank in range(1, 1 + len(ranking))])
 
 
 def predict_baseline(

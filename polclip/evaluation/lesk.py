@@ -24,7 +24,9 @@ def lesk(instances: Iterable[TextualInstance], inventory: Inventory) -> Iterator
     """NLTK's Lesk (1986): the sense whose gloss shares most distinct words with the sentence comes first.
 
     The rest follow in the order in which Lesk would choose them; the score is the number of shared words. Of
-    equal senses the first in WordNet's order wins. Candidates without a gloss are not ranked.
+    equal senses the first candidate wins: the most frequent one in WordNet, or, where candidates are in no order of
+    frequency (XL-WSD but for English with a sense mapping), an arbitrary one, the first in the data set's own file.
+    Candidates without a gloss are not ranked.
     """
     for instance in instances:
         glosses = [_Gloss(key, inventory.synset_of(key).gloss) for key in inventory.with_synset(instance.candidates)]

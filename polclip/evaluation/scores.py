@@ -1,5 +1,6 @@
 """Scores of the workflow's predictions, with bootstrap intervals; figures in what is written are 0 to 100."""
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from polclip.evaluation.subsets import TrainingSenses, textual_subsets
 from polclip.evaluation.textual import f1_by_sense, f1_of, precision_of, score_textual
 from polclip.evaluation.visual import score_visual
 from polclip.records import Prediction, TextualInstance, VisualInstance
+
+log = logging.getLogger(__name__)
 
 # metric -> the statistic of the column means (draws, 2) of `instance_values`
 _METRICS: dict[str, dict[str, Callable[[np.ndarray], np.ndarray]]] = {
@@ -86,13 +89,17 @@ def score_predictions(
     `unreadable_golds`, the number of such gold pictures among its n. Visual subsets that are no language are means over
     languages. Intervals are 95 % percentiles of a bootstrap over instances (within each language);
     those of `macro_f1`, the mean F1 of the gold senses (of all, and of amended), of a bootstrap over gold
-    senses. n: instances.
+    senses. n: instances. A system that answers no instance (first_sense where no order of senses is known) has no rows.
     """
     instances, predictions = [], {}
     for instances_path, predictions_path in zip(instances_paths, predictions_paths, strict=True):
         part = read_instances(task, instances_path)
         instances += part
         predictions |= read_predictions(predictions_path, part)
+    scored = {"experiment": experiment, "seed": seed, "task": task, "benchmark": benchmark}
+    if not any(prediction.candidates for prediction in predictions.values()):
+        log.warning("%s answers no instance of %s: it has no score there", experiment, benchmark)
+        return scored | {"rows": []}
     values = _values(task, instances, predictions)
     masks = textual_subsets(instances, training, corrected) if task == "textual" else _visual_subsets(values)
     rows = []
@@ -113,7 +120,7 @@ def score_predictions(
             f1 = np.array(list(f1_by_sense(gold, _first_answers(predictions)).values()))
             drawn = resampled_means(f1[:, None], resamples, [bootstrap_seed, 0])[:, 0]
             rows.append(_row(subset, "macro_f1", float(f1.mean()), drawn, len(frame)))
-    return {"experiment": experiment, "seed": seed, "task": task, "benchmark": benchmark, "rows": rows}
+    return scored | {"rows": rows}
 
 
 def _row(subset: str, metric: str, value: float, draws: np.ndarray, n: int) -> dict:
@@ -146,11 +153,13 @@ def compare_experiments(
     """Paired tests of two experiments, each with a prediction file a seed: rows of `tables/significance.tsv`.
 
     Metrics: accuracy (textual), hr@1 and mrr (visual), over all instances alike. Differences, a minus b, in
-    points.
+    points. No rows where one of the two answers no instance at all.
     """
     frames = [
         [instance_values(task, instances_path, path) for path in paths] for paths in (predictions_a, predictions_b)
     ]
+    if task == "textual" and not all(any(frame["answered"].any() for frame in seeds) for seeds in frames):
+        return []
     names = {"accuracy": "earned"} if task == "textual" else {"hr@1": "hit", "mrr": "reciprocal_rank"}
     rows = []
     for metric, column in names.items():

@@ -93,9 +93,10 @@ def textual_subsets(
     """The names of the subsets with a mask over the instances, (n,) bool, empty ones left out.
 
     In this order: n v a r; the sets; seen_lemma, unseen_lemma, seen_sense, unseen_sense (see TrainingSenses;
-    none without training corpora, or of BabelNet's senses); first_sense (a gold key comes first), other_sense;
-    one_candidate, several_candidates (an instance without candidates is in neither); amended, the instances
-    whose ids are in `corrected`, with the labels they have here.
+    none without training corpora, or of BabelNet's senses); first_sense (the first sense is a gold key), other_sense
+    (both without instances whose candidates are in no order of frequency); one_candidate, several_candidates (an
+    instance without candidates is in neither); amended, the instances whose ids are in `corrected`, with the labels
+    they have here.
     """
     ids = [instance.instance_id for instance in instances]
     parts: dict[str, list[bool]] = {pos: [instance.pos == pos for instance in instances] for pos in "nvar"}
@@ -109,8 +110,9 @@ def textual_subsets(
         senses = [training.sense_seen(instance.gold) for instance in instances]
         parts |= {"seen_lemma": lemmas, "unseen_lemma": [not seen for seen in lemmas]}
         parts |= {"seen_sense": senses, "unseen_sense": [not seen for seen in senses]}
-    first = [bool(set(instance.candidates[:1]) & set(instance.gold)) for instance in instances]
-    parts |= {"first_sense": first, "other_sense": [not is_first for is_first in first]}
+    first = [instance.first_sense in instance.gold for instance in instances]
+    parts["first_sense"] = first
+    parts["other_sense"] = [asked.by_frequency and not right for asked, right in zip(instances, first, strict=True)]
     parts["one_candidate"] = [len(instance.candidates) == 1 for instance in instances]
     parts["several_candidates"] = [len(instance.candidates) > 1 for instance in instances]
     parts["amended"] = [instance_id in corrected for instance_id in ids]

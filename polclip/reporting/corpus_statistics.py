@@ -16,8 +16,9 @@ CORPORA_COLUMNS = ["corpus", "split", "sentences", "instances", "candidates_mean
 class TextualStatistics:
     """One file of textual instances. `lengths` are the tokens of each distinct sentence.
 
-    lemma_seen, sense_seen: as in the scores, see `TrainingSenses`. sense_shown: instances of whose gold synsets one has
-    a training picture.
+    by_frequency: instances whose candidates are in WordNet's order. first_sense: those of them whose first sense is
+    right. lemma_seen, sense_seen: as in the scores, see `TrainingSenses`. sense_shown: instances of whose gold synsets
+    one has a training picture.
     """
 
     corpus: str
@@ -31,6 +32,7 @@ class TextualStatistics:
     lengths: Counter[int] = field(default_factory=Counter)
     gold_missing: int = 0
     several_gold: int = 0
+    by_frequency: int = 0
     first_sense: int = 0
     lemma_seen: int = 0
     sense_seen: int = 0
@@ -141,7 +143,8 @@ def _textual(
         found.candidates[len(instance.candidates)] += 1
         found.gold_missing += not set(instance.gold) & set(instance.candidates)
         found.several_gold += len(instance.gold) > 1
-        found.first_sense += bool(instance.candidates) and instance.candidates[0] in instance.gold
+        found.by_frequency += instance.by_frequency
+        found.first_sense += instance.first_sense in instance.gold
         found.lemma_seen += training.lemma_seen(instance.lemma, instance.pos)
         found.sense_seen += training.sense_seen(instance.gold)
         found.sense_shown += bool(gold & shown)

@@ -65,13 +65,14 @@ def textual_failures(
 ) -> Failures:
     failures = Failures(benchmark, "textual")
     for instance, answers in answered(path, TextualInstance, seeds):
-        first = bool(instance.candidates) and instance.candidates[0] in instance.gold
+        first = instance.first_sense in instance.gold
         for answer in answers:
             right = is_right(instance, answer)
             key = instance.instance_id
             failures.add(BY_POS, PARTS.get(instance.pos, instance.pos), key, right)
             failures.add(BY_CANDIDATES, candidates_bin(len(instance.candidates)), key, right)
-            failures.add(BY_ORDER, FIRST if first else LATER, key, right)
+            if instance.by_frequency:
+                failures.add(BY_ORDER, FIRST if first else LATER, key, right)
             if not right:
                 failures.add_wrong(reasons(instance, answer, learned, {}))
                 if answer is not None and instance.gold:

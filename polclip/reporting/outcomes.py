@@ -15,6 +15,7 @@ RIVAL = "another sense of the same word"
 OTHER = "another concept"
 FIRST = "the first sense"
 LATER = "a later sense"
+UNORDERED = "another sense"  # where no order of the senses is known
 # What stood against a right answer, beside the way in which the wrong one is wrong.
 GOLD_MISSING = "the gold is no candidate"
 UNSEEN_WORD = "its word is not in training"
@@ -101,7 +102,9 @@ def reason(instance: TextualInstance | VisualInstance, answer: str | None) -> st
         return NO_ANSWER
     if isinstance(instance, VisualInstance):
         return RIVAL if answer in instance.rivals else OTHER
-    return FIRST if answer == instance.candidates[0] else LATER
+    if not instance.by_frequency:
+        return UNORDERED
+    return FIRST if answer == instance.first_sense else LATER
 
 
 def reasons(
