@@ -50,8 +50,8 @@ def project(tmp_path_factory):
         "accept_licences": ["xl_wsd", "babelpic"],
         "corpora": TINY["corpora"]
         | {
-            "textual": {"train": [], "dev": [], "test": ["xl_wsd/xl_en"]},
-            "visual": {"train": ["babelpic/pictures"], "dev": [], "test": []},
+            "textual": TINY["corpora"]["textual"] | {"test": ["xl_wsd/xl_en"]},
+            "visual": TINY["corpora"]["visual"] | {"train": ["babelpic/pictures"], "test": []},
             "xl_wsd": {"sense_mapping": "mapping.tsv"},
         },
         "experiments": TINY["experiments"] | {"lesk": {"baseline": "lesk", "seeds": [1]}},
