@@ -217,10 +217,12 @@ def _contradictions(config: dict, datasets: Collection[str]) -> Iterator[str]:
 
 def _missing_sets(config: dict) -> Iterator[str]:
     """Training needs sets to learn from and sets to choose the best weights by."""
+    # Ablations are run with the experiments, or not at all.
+    trained = {name: own for name, own in all_experiments(config).items() if not {"baseline", "checkpoint"} & set(own)}
+    if not set(trained) & set(config["experiments"]):
+        return
     needed: dict[tuple[str, str], str] = {}
-    for name, own in all_experiments(config).items():
-        if "baseline" in own or "checkpoint" in own:
-            continue
+    for name, own in trained.items():
         tasks = {**config["training"], **own.get("training", {})}["tasks"]
         sides = [(task, "train") for task in tasks] + [("visual" if "visual" in tasks else "textual", "dev")]
         for side in sides:

@@ -321,6 +321,7 @@ def test_a_training_without_a_set_that_it_needs_is_refused(paper, place, kind, t
         assert f"- corpora.{place}: [] is empty, and the " in complaint(config)
     else:
         settings.check(config)
+    config |= {"ablations": paper["ablations"]}  # which nobody trains alone
     settings.check(config | {"experiments": {"lesk": {"baseline": "lesk"}, "mine": {"checkpoint": "models/mine"}}})
 
 
