@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polclip.errors import UserError
+from polclip.full_disk import full_disk_told
+from polclip.workplaces import workplace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,26 +25,18 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`; move it there on success, delete it on any failure.
 
     The caller may write a file or make a folder at the temporary path. The suffix is kept, since some
-    writers choose their format by it. A full disk ends as a UserError that names the file.
+    writers choose their format by it. A full disk ends as a UserError that names the file. What a killed process left
+    is removed when a later one writes into the same folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    temporary = workplace / path.name
-    try:
-        yield temporary
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno == 28:  # ENOSPC
-            raise UserError(
-                f"No space left on the disk while writing {path}. Nothing half-written was kept: "
-                "free some space and run the same command again."
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+    with full_disk_told(path, "Nothing half-written was kept"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with workplace(path.parent, path.name) as folder:
+            temporary = folder / path.name
+            yield temporary
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
 
 
 def sha256(path: str | Path) -> str:

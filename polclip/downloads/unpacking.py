@@ -9,6 +9,7 @@ from typing import BinaryIO
 from polclip.downloads.members import Member, members, safe_path, translated
 from polclip.errors import UserError
 from polclip.files import complete_or_absent
+from polclip.full_disk import full_disk
 
 CHUNK_BYTES = 1 << 20
 
@@ -90,7 +91,7 @@ def unpack(archive: str | Path, folder: str | Path, max_files: int = 500_000, ma
             except (FileExistsError, NotADirectoryError) as error:
                 raise UserError(f"{archive}: two members want the name {member.name}.") from error
             except OSError as error:
-                if error.errno == 28:  # ENOSPC, which the folder's keeper tells
+                if full_disk(error):  # which the folder's keeper tells
                     raise
                 raise UserError(f"{archive}: {member.name[:60]!r} cannot be written ({error.strerror}).") from error
             with file, _guarded(member, archive, max_bytes, budget) as stream:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from polclip.downloads.disk import check_space
 from polclip.downloads.drive import confirmed_address, refusal
 from polclip.downloads.proxies import REQUESTS, proxy_for, through_proxy
-from polclip.errors import UserError
+from polclip.full_disk import full_disk_told
 
 CHUNK_BYTES = 1 << 16
 LONGEST_PAGE = 1 << 18
@@ -61,18 +61,12 @@ def download(
     resumed, failures, furthest = False, 0, _length(part)
     while True:
         try:
-            return _attempt(url, part, size) or resumed
+            with full_disk_told(part, "What was downloaded so far is kept"):
+                return _attempt(url, part, size) or resumed
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             failure = _failure(error, url)
         except _Passing as error:
             failure = error
-        except OSError as error:
-            if error.errno != 28:  # ENOSPC
-                raise
-            raise UserError(
-                f"No space left on the disk while writing {part}: free some space and run the same command "
-                "again; it goes on where it stopped."
-            ) from error
         failures = 1 if _length(part) > furthest else failures + 1
         furthest = max(furthest, _length(part))
         if failures >= attempts:

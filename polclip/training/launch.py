@@ -10,7 +10,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psutil
 
@@ -20,6 +19,7 @@ from polclip.inventory import Inventory
 from polclip.training.loop import train
 from polclip.training.preemption import EXIT_CODE, when_told_to_stop
 from polclip.training.settings import TrainingSettings
+from polclip.workplaces import workplace
 
 
 def launch(arguments: dict, processes: int = 1, nodes: int = 1) -> None:
@@ -34,8 +34,8 @@ def launch(arguments: dict, processes: int = 1, nodes: int = 1) -> None:
     # Other nodes see what is saved, and nothing of this machine's own disk.
     shared = Path(arguments["resume"]).parent
     shared.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="launch-", dir=shared) as folder:
-        path = Path(folder, "arguments.json")
+    with workplace(shared, "launch") as folder:
+        path = folder / "arguments.json"
         path.write_text(json.dumps(arguments), encoding="utf-8")
         command = [*_torchrun(processes, nodes), "-m", "polclip.training.launch", str(path)]
         with when_told_to_stop() as told, subprocess.Popen(command) as started:

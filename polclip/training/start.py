@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from torch import nn
 
@@ -12,6 +11,7 @@ from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
 from polclip.model.pair_polclip import PairModelSettings, PairPolCLIP
 from polclip.model.polclip import PolCLIP, read_model
+from polclip.workplaces import scratch_folder
 
 
 def starting_model(
@@ -90,8 +90,8 @@ def preprocessing_of(model: PolCLIP) -> dict | None:
 
 
 def _text_tower(encoder: EncoderSettings, text_weights: str | Path) -> nn.Module:
-    with TemporaryDirectory() as unpacked:
-        return text_encoder(encoder, text_weights, Path(unpacked, "encoder"), "cpu").model
+    with scratch_folder() as unpacked:
+        return text_encoder(encoder, text_weights, unpacked / "encoder", "cpu").model
 
 
 def _own(settings: type, block: Mapping) -> object:

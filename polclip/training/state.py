@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polclip.errors import UserError
 from polclip.files import complete_or_absent
+from polclip.full_disk import full_disk_told
 
 
 class SavedState:
@@ -38,8 +39,9 @@ class SavedState:
 
     def save(self, state: dict) -> None:
         """Write the state whole or not at all; best weights that it does not name are no longer needed."""
-        with complete_or_absent(self.folder / "state.pt") as temporary:
-            torch.save(state, temporary)
+        # Through a file of Python's, whose error tells of a full disk; torch's own says "unexpected pos".
+        with complete_or_absent(self.folder / "state.pt") as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
         for path in self.folder.glob("best-*.safetensors"):
             if path.name != state["position"]["best_file"]:
                 path.unlink()
@@ -79,8 +81,9 @@ class MetricsLog:
         return time.monotonic() - self._started
 
     def write(self, step: int, values: dict[str, float | str]) -> None:
-        self.file.write(json.dumps({"step": step, "seconds": round(self.seconds, 3), **values}) + "\n")
-        self.file.flush()
+        with full_disk_told(self.file.name, "The state that was saved last is kept"):
+            self.file.write(json.dumps({"step": step, "seconds": round(self.seconds, 3), **values}) + "\n")
+            self.file.flush()
         self.lines += 1
         for name, value in values.items() if self.board else ():
             if not isinstance(value, str):
