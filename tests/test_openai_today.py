@@ -207,6 +207,8 @@ def test_what_is_known_of_a_model():
     assert known_model("gpt-6-luna").shutdown is None and known_model("gpt-6-luna", "http://localhost:1/v1") is None
     assert known_model("ft:gpt-4o-2024-08-06:me::x").shutdown.isoformat() == "2027-01-14"
     assert known_model("gpt-unheard-of") is None
+    with pytest.raises(UserError, match=r"OpenAI shut 'o1' down on 2026-10-23"):
+        price_of("o1", {})
     with pytest.raises(UserError, match=r"prices: \{ft:gpt-4o-2024-08-06: \{tokens_in: \.\.\., tokens_out: \.\.\.\}\}"):
         price_of("ft:gpt-4o-2024-08-06:me::x", {})
     for model in known_models.known_models().values():

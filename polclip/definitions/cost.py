@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from polclip.definitions.known_models import Price, is_openai, known_model, known_models, listed_name
+from polclip.definitions.known_models import Price, check_alive, is_openai, known_model, known_models, listed_name
 from polclip.errors import UserError
 
 # Of the price, where answers may take a day (the Batch API).
@@ -34,6 +34,7 @@ def price_of(model: str, prices: Mapping[str, Mapping], base_url: str = "") -> P
     known = known_model(model)
     if known and known.price:
         return known.price
+    check_alive(model)  # a model that is gone needs no price
     priced = [name for name, other in known_models().items() if other.price and not other.shutdown]
     raise UserError(
         f"definitions.model: the price of {listed!r} is not known, so definitions.max_usd could not be kept. Known: "

@@ -94,11 +94,8 @@ def _model_facts(model: str, price: Price, settings: Mapping) -> dict:
     the table. finetuned_at_openai: whether it is to be fine-tuned there first. limit: the most tokens of an answer.
     may_use_up_limit: whether the model may reason, with little room for it.
     """
-    base_url, known, limit = (
-        settings["base_url"],
-        known_model(model, settings["base_url"]),
-        limit_of(settings["parameters"]),
-    )
+    base_url, limit = settings["base_url"], limit_of(settings["parameters"])
+    known = known_model(model, base_url)
     effort = settings["parameters"].get("reasoning_effort")
     reasons = is_openai(base_url) and _REASONING.match(model) if effort is None else effort != "none"
     return {
