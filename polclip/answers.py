@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+from polclip.corpora.pos_tags import ALLOWED as POS_TAGS
+
 
 class Reason(StrEnum):
     """Why there is no answer, or less than was asked for."""
@@ -16,10 +18,13 @@ class Reason(StrEnum):
     TEXT_TOO_LONG = "the text is longer than 100,000 characters"
     PHRASE_TOO_LONG = "word, phrase and definition are together longer than 5,000 characters"
     NO_WORDS = "no word of the text is in WordNet"
+    FUNCTION_WORDS = "the text has function words alone: name one as the target to ask for it"
+    NO_WORDS_OF_POS = "no word of the text has a sense of this part of speech in WordNet"
     NOT_AMBIGUOUS = "no word of the text has two senses or more in WordNet"
     TARGET_NOT_FOUND = "the target does not stand in the text"
     UNKNOWN_LEMMA = "the word is not in WordNet"
-    UNKNOWN_POS = "the part of speech is none of n v a r"
+    NO_SENSE_OF_POS = "the word has no sense of this part of speech in WordNet"
+    UNKNOWN_POS = f"the part of speech is none of {POS_TAGS}"
     NOT_READ = "the model's text tower does not read this word"
     UNKNOWN_SENSE = "there is no such sense key in WordNet"
     NO_PICTURES = "there is no picture"

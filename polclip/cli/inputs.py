@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import BinaryIO
 
@@ -42,8 +42,10 @@ def format_of(name: str, given: str | None) -> str:
     return _FORMAT_OF.get(name.lower().rpartition(".")[2], "text")
 
 
-def read_asked(stream: BinaryIO, name: str, form: str, target: str | None, pos: str | None) -> Iterator[Asked]:
-    """The records of a stream in their order; `target` and `pos` are those of records without their own.
+def read_asked(
+    stream: BinaryIO, name: str, form: str, target: str | None, pos: str | None, lemma: str | None = None
+) -> Iterator[Asked]:
+    """The records of a stream in their order; `target`, `pos` and `lemma` are those of records without their own.
 
     Text has one record per line. JSON Lines, CSV and TSV have the fields text, target, pos, lemma and id, all but text
     optional; a target in JSON may be two numbers, its characters. A JSON array holds such objects, or texts.
@@ -56,6 +58,11 @@ def read_asked(stream: BinaryIO, name: str, form: str, target: str | None, pos: 
 
     Raises UserError for UTF-16, for a table without a column `text`, and for a JSON file that is none.
     """
+    for asked in _read(stream, name, form, target, pos):
+        yield asked if asked.lemma else replace(asked, lemma=lemma)
+
+
+def _read(stream: BinaryIO, name: str, form: str, target: str | None, pos: str | None) -> Iterator[Asked]:
     if form in ("csv", "tsv"):
         yield from _from_table(stream, name, form, target, pos)
     elif form == "json":

@@ -42,7 +42,13 @@ def senses(
         typer.Option(metavar="WORD", help="The word asked for, as it stands or as its lemma; without it all words."),
     ] = None,
     pos: Annotated[
-        str | None, typer.Option(metavar="n|v|a|r", help="Its part of speech; without it those of all compete.")
+        str | None,
+        typer.Option(
+            metavar="n|v|a|r", help="Its part of speech, or a tag such as NOUN or VBD; without it those of all compete."
+        ),
+    ] = None,
+    lemma: Annotated[
+        str | None, typer.Option(metavar="LEMMA", help="Its lemma, where it is known; without it all lemmas compete.")
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="Read texts from this file instead of stdin.")
@@ -67,8 +73,9 @@ def senses(
 
     Give one TEXT, or texts on stdin or in --file: a text a line, JSON Lines ({"text": ..., "target": ..., "pos": ...,
     "lemma": ..., "id": ...}, all but text optional, target a word or its two character positions), a JSON array of
-    such objects, or CSV or TSV with such columns; all of it in UTF-8. Answers come in the same order while the input is
-    read, with --json one object per text:
+    such objects, or CSV or TSV with such columns; all of it in UTF-8. Without a target all content words are answered.
+    They may overlap: "made it" comes before "made". Answers come in the same order while the input is read, with --json
+    one object per text:
 
     \b
     {"text", "words": [{"target", "start", "end", "senses": [...], "reason"}], "reason"}
@@ -91,7 +98,7 @@ def senses(
         form = format_of("" if file is None else file.name, form)
         disambiguator = opened(model, archives, cache, mirror, offline, device)
         if text is not None:
-            finish(_answer(disambiguator, iter([Asked(text, target, pos)]), top, as_json))
+            finish(_answer(disambiguator, iter([Asked(text, target, pos, lemma)]), top, as_json))
             return
         try:
             stream = nullcontext(sys.stdin.buffer) if file is None else file.open("rb")
@@ -99,7 +106,7 @@ def senses(
             raise UserError(f"{file} cannot be read ({error.strerror}).") from error
         with stream as opened_stream:
             name = "stdin" if file is None else str(file)
-            finish(_answer(disambiguator, read_asked(opened_stream, name, form, target, pos), top, as_json))
+            finish(_answer(disambiguator, read_asked(opened_stream, name, form, target, pos, lemma), top, as_json))
 
 
 def _answer(disambiguator: "Disambiguator", asked: Iterator[Asked], top: int, as_json: bool) -> bool:

@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from polclip.corpora.image_metadata import ImageSenses, read_metadata
 from polclip.corpora.picture_files import photographs, unpack_pictures
-from polclip.corpora.words import base_forms, find_lemma
+from polclip.corpora.words import find_lemma
 from polclip.errors import UserError
 from polclip.files import open_parquet, write_json, write_parquet
-from polclip.inventory import POS_NAMES, Inventory, split_gloss
+from polclip.inventory import Inventory, split_gloss
 from polclip.records import Phrase, Picture, Sense, TextualInstance, write_records
 
 log = logging.getLogger(__name__)
@@ -144,13 +144,7 @@ class Matched:
         return senses
 
     def _senses_by_gloss_of(self, word: str) -> dict[str, list[Sense]]:
-        lemma = word.lower().replace(" ", "_")
-        senses = [
-            sense
-            for pos in POS_NAMES
-            for base in sorted(base_forms(lemma, pos), key=lambda base: (base != lemma, base))
-            for sense in self.inventory.senses(base, pos)
-        ]
+        senses = [sense for lemma in self.inventory.lookup.lemmas_of(word) for sense in self.inventory.senses(*lemma)]
         by_gloss: dict[str, list[Sense]] = {}
         for sense in senses:
             by_gloss.setdefault(_plain(self.inventory.synset(sense.synset_id).gloss), []).append(sense)
@@ -196,7 +190,7 @@ def _instance(
         return None
     matches = Counter((sense.lemma, sense.pos) for of_label in senses.values() for sense in of_label)
     lemma, pos = max(((sense.lemma, sense.pos) for sense in gold), key=lambda of: matches[of])
-    span = _target(found, lemma, pos)
+    span = _target(found, lemma, pos, matched.inventory)
     if span is None:
         number["skipped_target_not_found"] += 1
         return None
@@ -214,7 +208,7 @@ def _instance(
     )
 
 
-def _target(found: ImageSenses, lemma: str, pos: str) -> tuple[int, int] | None:
+def _target(found: ImageSenses, lemma: str, pos: str, inventory: Inventory) -> tuple[int, int] | None:
     """Where the word stands: at its token id, else where it is first written as given, else any form of the lemma."""
     tokens = [token.lower() for token in found.tokens]
     word = found.word.lower()
@@ -227,7 +221,7 @@ def _target(found: ImageSenses, lemma: str, pos: str) -> tuple[int, int] | None:
     for start in range(len(tokens) - len(parts) + 1):
         if tokens[start : start + len(parts)] == parts:
             return start, start + len(parts)
-    return find_lemma(found.tokens, lemma, pos)
+    return find_lemma(found.tokens, lemma, pos, inventory.base_forms)
 
 
 @lru_cache(maxsize=200_000)

@@ -12,7 +12,7 @@ _FORM = "A line is `instance_id sense_key [sense_key ...]`"
 
 def without_marker(sense_key: str) -> str:
     """A sense key without WordNet's marker: `every%5:00:00:all(a):00` -> `every%5:00:00:all:00`."""
-    return _SYNTACTIC_MARKER.sub("", sense_key)
+    return _SYNTACTIC_MARKER.sub("", sense_key) if "(" in sense_key else sense_key
 
 
 def read_keys(lines: Iterable[str], source: str) -> dict[str, list[str]]:

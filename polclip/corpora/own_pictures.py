@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from polclip.corpora.key_files import without_marker
 from polclip.corpora.text_lines import text_lines, tsv_fields
 from polclip.errors import UserError
 from polclip.files import complete_or_absent
@@ -74,7 +75,9 @@ def build_queries(
             raise UserError(f"{path}:{number}: {', '.join(absent)} is not in pictures.tsv.")
         word, gold = fields[0], candidates[0]
         senses = {
-            sense.synset_id: sense.sense_key for pos in ("n", "v", "a", "r") for sense in inventory.senses(word, pos)
+            sense.synset_id: sense.sense_key
+            for lemma in inventory.lookup.lemmas_of(word)
+            for sense in inventory.senses(*lemma)
         }
         rivals = [other for other in candidates[1:] if shown[other] in senses and shown[other] != shown[gold]]
         key = senses.get(shown[gold])
@@ -117,7 +120,8 @@ def _phrases(path: Path, inventory: Inventory) -> Iterator[Phrase]:
     for where, row in _table(path, columns):
         if empty := [column for column in columns if not row[column]]:
             raise UserError(f"{where}: the field `{empty[0]}` is empty. A line has a word, a phrase and a sense key.")
-        yield Phrase(row["word"], row["phrase"], row["sense_key"], _synset(inventory, where, row["sense_key"]))
+        synset_id = _synset(inventory, where, row["sense_key"])
+        yield Phrase(row["word"], row["phrase"], without_marker(row["sense_key"]), synset_id)
 
 
 def _id(name: str, file: str) -> str:
@@ -134,7 +138,7 @@ def _phrase(inventory: Inventory, sense_key: str) -> Phrase:
     sense = inventory.sense(sense_key)
     kinds = inventory.synset(sense.synset_id).hypernyms
     words = [sense.lemma, *(inventory.synset(kind).lemmas[0] for kind in kinds[:1])]
-    return Phrase(sense.lemma, " ".join(words).replace("_", " "), sense_key, sense.synset_id)
+    return Phrase(sense.lemma, " ".join(words).replace("_", " "), sense.sense_key, sense.synset_id)
 
 
 def _synset(inventory: Inventory, where: str, sense_key: str) -> str | None:

@@ -29,11 +29,15 @@ def build(source: str | Path, name: str, inventory: Inventory, instances_path: s
     are made up. Raises UserError that names the line for one that cannot be read.
     """
     source, counts = Path(source), Counter()
+
+    def candidates(lemma: str, pos: str) -> list[str]:
+        return [key for named in inventory.lookup.named(lemma, pos) for key in inventory.sense_keys(*named)]
+
     if source.name.endswith(".data.xml"):
         keys = source.with_name(source.name.removesuffix(".data.xml") + ".gold.key.txt")
         gold = read_keys(text_lines(_content(keys), str(keys)), str(keys))
         with source.open("rb") as xml:
-            found = read_instances(xml, gold, inventory.sense_keys, str(source), counts)
+            found = read_instances(xml, gold, candidates, str(source), counts)
             write_parquet(instances_path, map(vars, counted(found, counts, inventory)), SCHEMAS[TextualInstance])
     else:
         found = list(read_lines(source, name, inventory))

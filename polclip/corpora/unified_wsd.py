@@ -17,6 +17,8 @@ from defusedxml.ElementTree import DefusedXMLParser, iterparse
 
 from polclip.corpora.gold_missing import REASONS, counted, in_words
 from polclip.corpora.key_files import read_keys
+from polclip.corpora.pos_tags import ALLOWED as POS_TAGS
+from polclip.corpora.pos_tags import wordnet_pos
 from polclip.corpora.text_lines import text_lines
 from polclip.downloads.unpacking import file_names, open_members, read_member
 from polclip.errors import UserError
@@ -26,7 +28,6 @@ from polclip.records import SCHEMAS, TextualInstance
 
 log = logging.getLogger(__name__)
 
-POS = {"NOUN": "n", "VERB": "v", "ADJ": "a", "ADV": "r"}
 COUNTS = ("sentences", "instances", "gold_missing", "gold_partly_missing", "no_candidates", "target_without_text")
 _LINE = "line of the file"  # no attribute of an XML element can have this name
 
@@ -98,7 +99,7 @@ def read_instances(
                 targets.append((word, start, start + len(words)))
             tokens += words or ["_"]
         for word, start, end in targets:
-            lemma, pos = word.get("lemma").lower().replace(" ", "_"), POS[word.get("pos")]
+            lemma, pos = word.get("lemma").lower().replace(" ", "_"), wordnet_pos(word.get("pos"))
             yield TextualInstance(
                 instance_id=word.get("id"),
                 sentence_id=sentence.get("id", ""),
@@ -122,7 +123,7 @@ def _check(word: Element, where: str, gold: dict[str, list[str]], unseen: set[st
         else "has no gold line. XML and gold file must be of one set" if instance_id not in gold
         else "comes twice" if instance_id not in unseen
         else "has no lemma" if not word.get("lemma", "").strip(" _")
-        else f"has the part of speech {word.get('pos')!r}. Allowed: {' '.join(POS)}" if word.get("pos") not in POS
+        else f"has the part of speech {word.get('pos')!r}. Allowed: {POS_TAGS}" if not wordnet_pos(word.get("pos", ""))
         else None
     )  # fmt: skip
     if wrong:

@@ -88,7 +88,7 @@ def instances(inventory: Inventory, counts: Counter[str]) -> Iterator[tuple[str,
         for number, sentence in enumerate(synset.examples):
             counts["sentences"] += 1
             tokens = tokenise(sentence)
-            found = _target(tokens, synset)
+            found = _target(tokens, synset, inventory)
             if found is None:
                 counts["target_not_found"] += 1
                 continue
@@ -115,11 +115,11 @@ def instances(inventory: Inventory, counts: Counter[str]) -> Iterator[tuple[str,
             )
 
 
-def _target(tokens: list[str], synset: Synset) -> tuple[str, tuple[int, int]] | None:
+def _target(tokens: list[str], synset: Synset, inventory: Inventory) -> tuple[str, tuple[int, int]] | None:
     """The lemma of the synset that the sentence uses, and its tokens: the longest, else the first listed."""
     pos = "a" if synset.synset_id[-1] == "s" else synset.synset_id[-1]
     for lemma in sorted(synset.lemmas, key=lambda lemma: -lemma.count("_")):
-        span = find_lemma(tokens, lemma, pos)
+        span = find_lemma(tokens, lemma, pos, inventory.base_forms)
         if span is not None:
             return lemma.lower(), span
     return None

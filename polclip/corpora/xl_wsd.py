@@ -19,7 +19,8 @@ from pathlib import Path
 
 from polclip.babelnet import pos_of
 from polclip.corpora.gold_missing import counted
-from polclip.corpora.unified_wsd import COUNTS, POS, open_set, read_instances
+from polclip.corpora.pos_tags import wordnet_pos
+from polclip.corpora.unified_wsd import COUNTS, open_set, read_instances
 from polclip.downloads.unpacking import open_members
 from polclip.errors import UserError
 from polclip.files import write_parquet
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 LANGUAGES = ("bg", "ca", "da", "de", "en", "es", "et", "eu", "fr", "gl", "hr", "hu", "it", "ja", "ko", "nl", "sl", "zh")
 WITHOUT_SEMEVAL2010 = "xl_en_without_semeval2010"
 _SPLIT = re.compile(r"xl_([a-z]{2})(_dev)?")
-_POS = POS | {pos: pos for pos in POS.values()}
 
 
 def build(
@@ -122,8 +122,8 @@ def read_inventory(lines: Iterable[str], source: str) -> dict[tuple[str, str], l
                     f"{source}:{number}: {wrong or first!r} where {'a BabelNet id' if lemma else 'lemma#POS'} must be. "
                     "A line is lemma#NOUN (or VERB, ADJ, ADV) and BabelNet ids such as bn:00037030n, separated by tabs."
                 )
-            if tag in _POS and ids:
-                known = senses.setdefault((lemma.lower().replace(" ", "_"), _POS[tag]), [])
+            if (pos := wordnet_pos(tag)) and ids:
+                known = senses.setdefault((lemma.lower().replace(" ", "_"), pos), [])
                 known += [item for item in dict.fromkeys(ids) if item not in known]
     except UnicodeDecodeError as error:
         raise UserError(f"{source} is not a text file in UTF-8 ({error}). Download the archive again.") from error

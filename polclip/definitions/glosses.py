@@ -74,8 +74,7 @@ def _senses(word: str, inventory: Inventory) -> list[Sense]:
     exact = [sense for pos in POS_NAMES for sense in inventory.senses(lemma, pos)]
     if exact:
         return exact
-    bases = ((base, pos) for pos in POS_NAMES for base in sorted(base_forms(lemma, pos)))
-    return [sense for base, pos in bases for sense in inventory.senses(base, pos)]
+    return [sense for of_word in inventory.lookup.lemmas_of(word) for sense in inventory.senses(*of_word)]
 
 
 @lru_cache(maxsize=100_000)
