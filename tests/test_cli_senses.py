@@ -137,6 +137,20 @@ def test_a_table_in_another_encoding_is_refused_with_line_and_byte(run, place):
     assert result.stdout == ""
 
 
+def test_a_lemma_and_tags_of_other_tag_sets_are_taken(run, place):
+    asked = ("senses", "it flew", "--target", "it", "--lemma", "Bat", "--json")
+    for pos in ("n", "NOUN", "NN"):
+        (answer,) = objects(run(*asked, "--pos", pos))
+        assert {sense["lemma"] for sense in answer["words"][0]["senses"]} == {"bat"}
+    (place / "tags.csv").write_text("text,target,pos\na bat,bat,NNS\nit flew,it,PROPN\n", encoding="utf-8")
+    first, second = objects(run("senses", "--file", place / "tags.csv", "--lemma", "crane", "--json"))
+    assert [sense["lemma"] for sense in (*first["words"][0]["senses"], *second["words"][0]["senses"])] == ["crane"] * 4
+    records = [{"text": "bats", "target": "bats", "pos": "NNS"}, {"text": "bats", "target": "bats", "pos": "DET"}]
+    (place / "tags.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    one, other = objects(run("senses", "--file", place / "tags.jsonl", "--json"))
+    assert len(one["words"][0]["senses"]) == 2 and "the part of speech is none of n v a r, or a tag" in other["reason"]
+
+
 def test_csv_has_named_columns(run, place):
     (place / "asked.csv").write_text(
         '\ufefftext,target,id\n"a bat, and a mouse",mouse,x1\na crane,,x2\n', encoding="utf-8"
@@ -197,6 +211,8 @@ def test_pictures_are_ranked_imagined_and_described(run, place, opened):
     (ranking,) = objects(run("images", "bat", "bat cave", *pictures, "--json"))
     assert rounded(ranking) == rounded(as_plain(opened.rank_images("bat", "bat cave", pictures)))
     (imagined,) = objects(run("imagine", BAT, place / "pictures", "-k", 2, "--json"))
+    (marked,) = objects(run("imagine", BAT.replace("%", "(ip)%"), place / "pictures", "-k", 2, "--json"))
+    assert marked["images"] == imagined["images"]
     assert rounded(imagined) == rounded(as_plain(opened.imagine(BAT, 2, pictures)))
     assert objects(run("describe", pictures[0], "--json"))[0]["reason"] == "the glosses of this model are not indexed"
     result = run("index", "--output", place / "model" / "cache" / "index")

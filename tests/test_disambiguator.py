@@ -193,7 +193,8 @@ def test_a_batch_is_answered_as_its_texts_alone(used, opened):
 def test_a_known_lemma_alone_gives_the_candidates(pair):
     (word,) = pair.senses("it flew off", "it", "n", "bat").words
     assert {sense.lemma for sense in word.senses} == {"bat"} and word.target == "it"
-    assert pair.senses("it flew off", "it", "v", "bat").words[0].reason is Reason.UNKNOWN_LEMMA
+    assert pair.senses("it flew off", "it", "v", "bat").words[0].reason is Reason.NO_SENSE_OF_POS
+    assert pair.senses("it flew off", "it", "n", "gronk").words[0].reason is Reason.UNKNOWN_LEMMA
 
 
 # --- reasons
@@ -204,7 +205,9 @@ def test_a_known_lemma_alone_gives_the_candidates(pair):
     [
         (("",), Reason.NO_TEXT),
         ((" \n\t",), Reason.NO_TEXT),
-        (("the of and",), Reason.NO_WORDS),
+        (("the of and",), Reason.FUNCTION_WORDS),
+        (("the gronk",), Reason.NO_WORDS),
+        (("a bat", None, "v"), Reason.NO_WORDS_OF_POS),
         (("🦇🦇 🎉",), Reason.NO_WORDS),
         (("a bat", "mouse"), Reason.TARGET_NOT_FOUND),
         (("a bat", ""), Reason.TARGET_NOT_FOUND),
@@ -218,8 +221,28 @@ def test_a_text_without_answer_says_why(pair, asked, reason):
     assert answer.reason is reason and answer.words == ()
 
 
+def test_a_word_without_a_sense_of_the_part_of_speech_says_so(pair):
+    (word,) = pair.senses("a bat", "bat", "VERB").words
+    assert (word.reason, word.senses) == (Reason.NO_SENSE_OF_POS, ())
+    for pos in ("n", "N", "NOUN", "PROPN", "NNS"):
+        assert len(pair.senses("a bat", "bat", pos).words[0].senses) == 2
+        assert [word.target for word in pair.senses("a bat", None, pos).words] == ["bat"]
+        assert [word.target for word in pair.ambiguous_words("a bat", pos).words] == ["bat"]
+
+
+def test_offsets_are_those_of_the_text_as_it_is_given(pair):
+    text = "\ufb01ne b\u00e1ts and ba\u00adt \u2011 the cra\u200bne\u2019s"
+    words = pair.senses(text).words
+    assert [(word.target, word.senses[0].lemma) for word in words] == [
+        ("b\u00e1ts", "bat"), ("ba\u00adt", "bat"), ("cra\u200bne", "crane"),
+    ]  # fmt: skip
+    assert all(text[word.start : word.end] == word.target for word in words)
+    assert pair.senses(text, "crane").words[0].start == text.index("cra")
+    assert [sense.lemma for sense in pair.senses("it flew", "it", lemma="b\u00e0t").words[0].senses] == ["bat"] * 2
+
+
 def test_a_word_that_wordnet_lacks_says_so(pair):
-    for text, target, pos in (("a gronk of 🦇 bats", "gronk", None), ("x 🦇 y", "🦇", None), ("a bat", "bat", "v")):
+    for text, target, pos in (("a gronk of 🦇 bats", "gronk", None), ("x 🦇 y", "🦇", None), ("a gronk", "gronk", "v")):
         (word,) = pair.senses(text, target, pos).words
         assert word.reason is Reason.UNKNOWN_LEMMA and word.senses == () and word.target == target
 

@@ -81,8 +81,8 @@ def test_unknown_ids_are_refused_with_what_is_allowed(inventory):
         inventory.synset_of("batt%1:05:00::")
     with pytest.raises(UserError, match="eight digits"):
         inventory.synset("bat.n.01")
-    with pytest.raises(UserError, match="part of speech"):
-        inventory.senses("bat", "noun")
+    with pytest.raises(UserError, match=r"part of speech 'PRON'\. Allowed: n v a r, or a tag such as NOUN"):
+        inventory.senses("bat", "PRON")
     assert inventory.has("bat%1:05:00::") and not inventory.has("bat%1:05:09::")
 
 
@@ -104,11 +104,64 @@ def _zip(path):
             archive.write(file, f"wordnet/{file.name}")
 
 
-@pytest.mark.parametrize(("name", "make"), [("p.tar.gz", _sdist), ("wordnet.zip", _zip)])
+EXCEPTIONS = {"noun": "flittermeese flittermouse\ncavorum cave bat\n", "verb": "batten bat\n"}
+
+
+def _package(path, exceptions=EXCEPTIONS):
+    """A package that has Princeton's own archive in it, and the lists of irregular forms beside."""
+    princetons = path.parent / "WNdb-3.0.tar.gz"
+    with tarfile.open(princetons, "w:gz") as archive:
+        archive.add(FOLDER, "dict")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(princetons, f"package/{princetons.name}")
+        for pos, text in exceptions.items():
+            archive.writestr(f"package/data/{pos}.exc", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("p.tar.gz", _sdist), ("wordnet.zip", _zip), ("package.zip", lambda path: _package(path, {}))],
+    ids=["halves", "zip", "an archive inside"],
+)
 def test_every_kind_of_archive_gives_the_same_inventory(tmp_path, inventory, name, make):
     make(tmp_path / name)
     build_inventory(tmp_path / name, tmp_path / "s", tmp_path / "y", counts=COUNTS)
     assert Inventory.read(tmp_path / "s", tmp_path / "y") == inventory
+
+
+def test_irregular_forms_are_those_of_wordnets_lists_where_the_archive_has_them(tmp_path, inventory):
+    _package(tmp_path / "package.zip")
+    folder = tmp_path / "dict"
+    shutil.copytree(FOLDER, folder)
+    for pos, text in EXCEPTIONS.items():
+        (folder / f"{pos}.exc").write_text(text)
+    for archive in (tmp_path / "package.zip", folder):
+        build_inventory(archive, tmp_path / "s", tmp_path / "y", counts=COUNTS)
+        found = Inventory.read(tmp_path / "s", tmp_path / "y")
+        assert found.irregular_lemmas("cavorum", "n") == {"cave", "bat"}
+        assert "flittermouse" in found.base_forms("Flittermeese", "n") and "bat" in found.base_forms("batten", "v")
+        assert found.base_forms("batten", "n") == {"batten"} and "bat" in found.base_forms("bats", "n")
+        assert found.lookup.lemmas_of("flittermeese") == (("flittermouse", "n"),)
+    assert inventory.base_forms("flittermeese", "n") == {"flittermeese"}
+    (folder / "verb.exc").write_text(
+        "batten bat\n\udc80".encode("utf-8", "surrogateescape").decode("latin-1"), "latin-1"
+    )
+    with pytest.raises(UserError, match="cannot be read as an archive of WordNet"):
+        build_inventory(folder, tmp_path / "s", tmp_path / "y", counts=COUNTS)
+
+
+def test_keys_with_a_syntactic_marker_and_parts_of_speech_of_other_tag_sets_are_taken(inventory):
+    galore = inventory.sense("galore%5:00:00:many:00")
+    for key in ("galore(ip)%5:00:00:many:00", "galore%5:00:00:many(ip):00"):
+        assert inventory.has(key) and inventory.sense(key) == galore
+    for tag in ("n", "N", "NOUN", "noun", "PROPN", "NN", "NNS", "nnp"):
+        assert len(inventory.senses("bat", tag)) == 2, tag
+    for tag in ("V", "VERB", "AUX", "VBD", "VBG", "MD"):
+        assert inventory.sense_keys("bat", tag) == ["bat%2:35:00::"], tag
+    for tag in ("A", "S", "ADJ", "JJ", "JJR", "adjective"):
+        assert len(inventory.senses("ample", tag)) == 2, tag
+    for tag in ("R", "ADV", "RB", "RBS", "adverb"):
+        assert len(inventory.senses("well", tag)) == 2, tag
 
 
 def test_wrong_archives_are_refused_and_nothing_is_written(tmp_path):
@@ -122,10 +175,10 @@ def test_wrong_archives_are_refused_and_nothing_is_written(tmp_path):
     cut.write_bytes((tmp_path / "whole.tar.gz").read_bytes()[:900])
     with pytest.raises(UserError, match="cannot be read"):
         build_inventory(cut, senses, synsets)
-    (tmp_path / "dict" / "lexnames").unlink()
-    with pytest.raises(UserError, match="lacks WordNet's lexnames"):
+    (tmp_path / "dict" / "data.adv").unlink()
+    with pytest.raises(UserError, match=r"lacks WordNet's data\.adv"):
         build_inventory(tmp_path / "dict", senses, synsets)
-    (tmp_path / "dict" / "lexnames").write_text("00 adj.all 3\n")
+    (tmp_path / "dict" / "data.adv").write_text("00 adv.all 4\n")
     with pytest.raises(UserError, match="not in Princeton's format"):
         build_inventory(tmp_path / "dict", senses, synsets)
     shutil.copytree(FOLDER, tmp_path / "astray")

@@ -56,6 +56,19 @@ def test_sentences_are_cut_into_tokens_around_the_target(tmp_path, inventory):
     assert (counts["sentences"], counts["instances"], counts["gold_missing"]) == (3, 4, 0)
 
 
+def test_a_gold_is_found_however_its_word_is_written(tmp_path, inventory):
+    found, counts = sentences(
+        tmp_path,
+        inventory,
+        '{"text": "A b\u00e1t flew.", "gold": "bat%1:05:00::"}\n'
+        '{"text": "Sheep galore!", "gold": "galore(ip)%5:00:00:many:00"}\n'
+        '{"text": "He saw Mighty\u2011Mouse.", "target": "mighty mouse", "gold": "mighty_mouse%1:05:00::"}\n',
+    )
+    assert [x.text[slice(*x.target_span)] for x in found] == ["b\u00e1t", "galore", "Mighty\u2011Mouse"]
+    assert [x.gold for x in found] == [["bat%1:05:00::"], ["galore%5:00:00:many:00"], ["mighty_mouse%1:05:00::"]]
+    assert counts["gold_missing"] == 0
+
+
 @table(
     {
         "no json": ("bat\n", r"texts\.jsonl:1: not JSON \(Expecting value at character 1\)\. A line is"),
@@ -187,6 +200,21 @@ def test_what_excel_writes_is_read(tmp_path, zoo, inventory):
     build_queries(zoo, "zoo", inventory, pictures, tmp_path / "queries.parquet")
     (query,) = read_records(tmp_path / "queries.parquet", VisualInstance)
     assert query.phrase == "bat, club" and 'zoo:a "field", green.png' in query.candidates
+
+
+def test_keys_of_tables_may_carry_their_marker_and_words_be_written_otherwise(tmp_path, zoo, inventory):
+    galore = "galore(ip)%5:00:00:many:00"
+    written(zoo / "pictures.tsv", f"file\tsense_key\nflying.png\tbat%1:05:00::\nclub.JPG\t{galore}\n")
+    _, pictures, phrases = pictures_of(tmp_path, zoo, inventory)
+    assert [p.synset_id for p in read_records(pictures, Picture)][1] == "00000302-s"
+    assert [p.sense_key for p in read_records(phrases, Phrase)] == ["bat%1:05:00::", "galore%5:00:00:many:00"]
+    written(zoo / "phrases.tsv", f"word\tphrase\tsense_key\ngalore\tsheep galore\t{galore}\n")
+    _, _, phrases = pictures_of(tmp_path, zoo, inventory)
+    assert [p.sense_key for p in read_records(phrases, Phrase)] == ["galore%5:00:00:many:00"]
+    written(zoo / "queries.tsv", "b\u00e1ts\tb\u00e1ts here\tflying.png\tclub.JPG\n")
+    build_queries(zoo, "zoo", inventory, pictures, tmp_path / "queries.parquet")
+    (query,) = read_records(tmp_path / "queries.parquet", VisualInstance)
+    assert query.sense_key == "bat%1:05:00::"
 
 
 def test_queries_know_their_sense_and_their_rivals(tmp_path, zoo, inventory):

@@ -186,7 +186,6 @@ def write_wordnet(path: Path) -> None:
     texts = {
         "data.noun": header + "".join(f"{line}  \n" for line in lines),
         "index.sense": "".join(f"{line}\n" for line in sorted(index)),
-        "lexnames": "".join(f"{number:02d}\tnoun.{kind}\t1\n" for kind, number in LEXNAMES.items()),
     } | {f"data.{pos}": header for pos in ("verb", "adj", "adv")}
     write_tar(path, {f"package/dict/{name}": text for name, text in texts.items()})
 

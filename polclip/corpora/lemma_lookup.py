@@ -73,12 +73,17 @@ class LemmaLookup:
             found = self._known[word, pos] = self._lemmas_of(word, pos)
         return found
 
-    def _lemmas_of(self, word: str, pos: str | None) -> tuple[Lemma, ...]:
+    def of_whole(self, word: str, pos: str | None = None) -> tuple[Lemma, ...]:
+        """As `lemmas_of`, but no part of the word stands for it."""
         for spelling in spellings(word):
             if found := self._as_spelt(spelling, pos):
                 return found
-        if found := self._compound(spelling, pos):
+        return self._compound(spelling, pos)
+
+    def _lemmas_of(self, word: str, pos: str | None) -> tuple[Lemma, ...]:
+        if found := self.of_whole(word, pos):
             return found
+        spelling = spellings(word)[-1]
         if "/" in spelling:
             parts = (self.lemmas_of(part, pos) for part in spelling.split("/") if part.strip())
             return tuple(dict.fromkeys(lemma for of_part in parts for lemma in of_part))

@@ -180,7 +180,7 @@ class LemmaFinder:
         for at, word in enumerate(plain_words) if named else ():
             several = ((width, (lemma, part)) for part in parts_of_speech(pos)
                        for width, lemma in self.lookup.starting(plain_words, part, at))  # fmt: skip
-            for width, lemma in [*several, *((1, lemma) for lemma in self.lemmas_of(word, pos))]:
+            for width, lemma in [*several, *((1, lemma) for lemma in self.lookup.of_whole(word, pos))]:
                 if lemma in named:
                     found.setdefault((at, at + width), []).append(lemma)
         if not found:

@@ -112,11 +112,14 @@ function markWords(text, wanted = null) {
     let at = 0;
     marked.replaceChildren();
     for (const word of answer.words) {
+      // A word within several that are marked as one, "made" in "made it", has its button behind them.
+      const within = word.start < at;
       const button = make("button", { type: "button", textContent: word.target, title: `${word.senses} senses` });
       button.setAttribute("aria-pressed", "false");
       button.addEventListener("click", () => chooseWord(button, text, word));
-      marked.append(letters.slice(at, word.start).join(""), button);
-      at = word.end;
+      if (within) button.className = "within";
+      marked.append(within ? " " : letters.slice(at, word.start).join(""), button);
+      at = Math.max(at, word.end);
     }
     marked.append(letters.slice(at).join(""));
     marked.hidden = find("sentence-hint").hidden = false;
