@@ -59,6 +59,8 @@ def budget_of(cache: AnswerCache, settings: Mapping, run: str) -> Budget:
         )
     share = BATCH_SHARE if settings["batch"] else 1.0
     budget = Budget(price, settings["max_usd"], *cache.paid_by(run), share=share)
+    for request, answer in cache.answers_of(run):
+        budget.learn(request, answer)
     budget.set_aside(OpenBatches(cache, settings["base_url"]).most(run))
     return budget
 
@@ -92,7 +94,7 @@ async def _ask_for(missing: Mapping[str, Mapping], cache: AnswerCache, settings:
                 reserved = budget.reserve(request)
                 try:
                     answer = await ask(client, key, request, settings["base_url"])
-                    cache.add(key, request, answer, budget.pay(answer), run)
+                    cache.add(key, request, answer, budget.pay(request, answer), run)
                 finally:
                     budget.release(reserved)
             except Exception as error:  # the others end what they have under way, which is paid for

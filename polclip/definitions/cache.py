@@ -20,6 +20,9 @@ _TABLE = (
     "(key TEXT PRIMARY KEY, run TEXT NOT NULL, usd REAL NOT NULL, request TEXT NOT NULL, answer TEXT NOT NULL)"
 )
 
+# Not OR IGNORE, which would pass over an answer whose cost is not a number.
+_KEEP = "INSERT INTO answers VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+
 
 def key_of(request: Mapping, base_url: str = "") -> str:
     """The name of a request's answer: the SHA-256 of model, messages, parameters and, if it is not OpenAI's, server.
@@ -64,13 +67,19 @@ class AnswerCache:
         """Keep an answer with its question, whole or not at all; the server's address is not written."""
         texts = (json.dumps(dict(value), ensure_ascii=False) for value in (request, answer))
         with self._in_words():
-            self._database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", (key, run, usd, *texts))
+            self._database.execute(_KEEP, (key, run, usd, *texts))
 
     def paid_by(self, run: str) -> tuple[int, float]:
         """How many answers a run asked for and paid itself, and what they cost (USD)."""
         with self._in_words():
             sums = "SELECT COUNT(*), COALESCE(SUM(usd), 0) FROM answers WHERE run = ?"
             return self._database.execute(sums, (run,)).fetchone()
+
+    def answers_of(self, run: str) -> Iterator[tuple[dict, dict]]:
+        """(request, answer) of all that a run asked for and paid itself."""
+        with self._in_words():
+            for row in self._database.execute("SELECT request, answer FROM answers WHERE run = ?", (run,)):
+                yield json.loads(row[0]), json.loads(row[1])
 
     def execute(self, statement: str, values: Sequence = ()) -> list[tuple]:
         """Run one SQL statement of another table, and give its rows."""

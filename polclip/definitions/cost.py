@@ -1,10 +1,12 @@
 """What requests and answers cost, and the sum that is not to be passed."""
 
+import logging
 from collections.abc import Mapping
 
 from polclip.definitions.known_models import Price, check_alive, is_openai, known_model, known_models, listed_name
 from polclip.errors import UserError
 
+log = logging.getLogger(__name__)
 # Of the price, where answers may take a day (the Batch API).
 BATCH_SHARE = 0.5
 # Tokens that a chat template adds to each message: 4 on OpenAI's models; more on others, for the upper bound.
@@ -96,13 +98,25 @@ class Budget:
         self.answers, self.spent, self.max_usd = answers, spent, max_usd
         self._price, self._share = price, share
         self._reserved, self._under_way = 0.0, 0
+        self._dearest = 1.0  # the largest share of the most that it could cost that an answer has cost
 
     def usd(self, tokens_in: int, tokens_out: int) -> float:
         return self._share * (tokens_in * self._price.tokens_in + tokens_out * self._price.tokens_out) / 1e6
 
     def most(self, request: Mapping) -> float:
-        """The most that a request can cost (USD)."""
+        """The most that a request can cost (USD). More where an answer has cost more than that before."""
+        return self._dearest * self._bound(request)
+
+    def _bound(self, request: Mapping) -> float:
         return self.usd(most_tokens_in(request), limit_of(request) or 0)
+
+    def learn(self, request: Mapping, answer: Mapping) -> float:
+        """What an answer cost (USD). A server that counts more tokens than it was allowed is expected to go on so."""
+        usd, bound = self.usd(answer["tokens_in"], answer["tokens_out"]), self._bound(request)
+        if usd > self._dearest * bound > 0:
+            self._dearest = usd / bound
+            log.warning("an answer cost %.1f times what it could: so much is set aside from now on", self._dearest)
+        return usd
 
     def fits(self, request: Mapping) -> bool:
         return self.spent + self._reserved + self.most(request) <= self.max_usd
@@ -133,9 +147,9 @@ class Budget:
         self._under_way -= 1
         self._reserved -= reserved
 
-    def pay(self, answer: Mapping) -> float:
-        """Count an answer, and tell what it cost (USD)."""
-        usd = self.usd(answer["tokens_in"], answer["tokens_out"])
+    def pay(self, request: Mapping, answer: Mapping) -> float:
+        """Count an answer, and return what it cost (USD)."""
+        usd = self.learn(request, answer)
         self.answers += 1
         self.spent += usd
         return usd
