@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from polclip.definitions.client import answer_in, filtered_answer, is_completion
+from polclip.definitions.completions import answer_in, filtered_answer, is_completion, read_json, unreadable_answer
 from polclip.definitions.server_errors import NO_CREDIT, harmless
 
 # OpenAI takes 50,000 requests and 200 MB: https://platform.openai.com/docs/guides/batch
@@ -43,33 +43,51 @@ def chunks_of(requests: Mapping[str, Mapping]) -> Iterator[dict[str, Mapping]]:
 
 
 def lines_in(content: bytes, together: int) -> Iterator[list[tuple[str, Mapping]]]:
-    """The lines of a file that came back, so many at a time: (key of the request, line); the key is empty where a
-    line cannot be read.
+    """The lines of a file that came back, at most `together` at once: (custom_id, line).
+
+    The custom_id is empty where a line cannot be read or has none.
     """
     lines = io.BytesIO(content)
     while some := list(islice(lines, together)):
         read = [_read(line) for line in some if line.strip()]
-        yield [(str(line.get("custom_id") or ""), line) for line in read]
+        yield [(custom_id if isinstance(custom_id := line.get("custom_id"), str) else "", line) for line in read]
 
 
 def _read(line: bytes) -> Mapping:
     try:
-        return _object(json.loads(line))
-    except ValueError:
+        return _object(read_json(line))
+    except (ValueError, RecursionError):
         return {}
 
 
-def outcome_of(line: Mapping, request: Mapping) -> Outcome:
+def is_page(content: bytes) -> bool:
+    """Whether a page of a proxy came in the place of a file of lines."""
+    return content.lstrip()[:1] == b"<"
+
+
+def outcome_of(line: Mapping, request: Mapping, of_output: bool) -> Outcome:
+    """What a line says of its request.
+
+    of_output: whether the line is of the file of answers, all of which were paid for, and not of the file of errors.
+    """
     response = _object(line.get("response"))
-    status, body = response.get("status_code"), _object(response.get("body"))
-    code = harmless((_object(line.get("error")) or _object(body.get("error"))).get("code"))
+    body = _object(response.get("body"))
+    status = response.get("status_code")
+    error = line.get("error") or body.get("error")
     if status == 200 and is_completion(body):
         return Outcome(answer_in(body, request))
+    code = harmless(_object(error).get("code"))
     if code == "content_filter":
         return Outcome(filtered_answer(request))
+    if not error and (status == 200 or (of_output and not _is_status(status))):
+        return Outcome(answer_in(body, request) if body else unreadable_answer(line, request))
     passing = status in (408, 409, 429) and code not in NO_CREDIT
-    refused = isinstance(status, int) and 400 <= status < 500 and not passing
-    return Outcome(None, refused, ", ".join(filter(None, [status and f"HTTP {status}", code])))
+    refused = _is_status(status) and 400 <= status < 500 and not passing
+    return Outcome(None, refused, ", ".join(filter(None, [f"HTTP {status}" if _is_status(status) else "", code])))
+
+
+def _is_status(value: object) -> bool:
+    return isinstance(value, int) and 100 <= value < 600
 
 
 def _object(value: object) -> Mapping:

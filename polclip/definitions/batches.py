@@ -17,9 +17,10 @@ from openai.types import Batch
 from tqdm import tqdm
 
 from polclip.definitions.answers import budget_of, not_kept
-from polclip.definitions.batch_files import ENDPOINT, Outcome, chunks_of, line_of, lines_in, outcome_of
+from polclip.definitions.batch_files import ENDPOINT, Outcome, chunks_of, is_page, line_of, lines_in, outcome_of
 from polclip.definitions.cache import AnswerCache
 from polclip.definitions.client import UNREADABLE_TRIES, UNREADABLE_WAIT, connect, plainly
+from polclip.definitions.completions import unreadable_answer
 from polclip.definitions.cost import BATCH_SHARE, Budget, price_of
 from polclip.definitions.known_models import check_alive
 from polclip.definitions.model_check import check_model
@@ -29,8 +30,10 @@ from polclip.definitions.server_jobs import (
     PAGE,
     alone,
     asked,
+    count_in,
     listed,
     look_waits,
+    marked,
     once,
     start_once,
     until_stopped,
@@ -68,6 +71,16 @@ class _Asking:
     @property
     def where(self) -> str:
         return self.settings["base_url"] or "OpenAI"
+
+
+@dataclass(frozen=True)
+class _Over:
+    """A batch that is over: the run that pays for it, its requests, and those that a line names."""
+
+    batch_id: str
+    run: str
+    keys: set[str]
+    named: set[str] = field(default_factory=set)
 
 
 async def answer_by_batch(requests: Mapping[str, Mapping], cache: AnswerCache, settings: Mapping, run: str) -> None:
@@ -182,7 +195,7 @@ async def _upload(requests: Mapping[str, Mapping], asking: _Asking, absent: str)
 async def _find(digest: str, asking: _Asking) -> Batch | None:
     """The batch of these requests at the server, if there is one that has answers or will have some."""
     async for batch in listed(asking.client.batches.list(limit=PAGE)):
-        mine = (batch.metadata or {}).get("polclip") == digest and batch.id not in asking.collected
+        mine = marked(batch, digest) and batch.id not in asking.collected
         of_no_use = batch.status in ("failed", "cancelling", "cancelled")
         if mine and not of_no_use and (batch.status != "expired" or batch.output_file_id):
             return batch
@@ -199,12 +212,11 @@ async def _collect_one(awaited: Mapping[str, list[str]], asking: _Asking) -> Non
             # Another process may have collected it; or somebody deleted it.
             batch = batch_id and await asked(partial(asking.client.batches.retrieve, batch_id), *asking.server)
             if batch and batch.status not in (*_OVER, "failed"):
-                counts = batch.request_counts
-                under_way += counts.completed + counts.failed if counts else 0
+                under_way += sum(count_in(batch.request_counts, name) for name in ("completed", "failed"))
                 continue
             ended += 1
             if batch:
-                await _collect(batch, run, asking)
+                await _collect(batch, digest, run, asking)
             asking.batches.forget(digest)
             asking.failures.update(key for key in keys if batch_id and asking.cache.answer(key) is None)
             _check_batch(batch, asking)
@@ -218,7 +230,10 @@ async def _collect_one(awaited: Mapping[str, list[str]], asking: _Asking) -> Non
 def _check_batch(batch: Batch | None, asking: _Asking) -> None:
     """Raise UserError for a batch that the server did not accept, or that somebody cancelled."""
     if batch and batch.status == "failed":
-        codes = {harmless(error.code) for error in (batch.errors and batch.errors.data) or ()} - {""}
+        errors = getattr(batch.errors, "data", None)
+        codes = {harmless(getattr(error, "code", None)) for error in (errors if isinstance(errors, list) else ())} - {
+            ""
+        }
         raise UserError(
             f"{asking.where} does not accept batch {batch.id} "
             f"({', '.join(sorted(codes)) or 'it does not say why'}), and nothing was paid for it: look at "
@@ -231,20 +246,54 @@ def _check_batch(batch: Batch | None, asking: _Asking) -> None:
         )
 
 
-async def _collect(batch: Batch, run: str, asking: _Asking) -> None:
-    """Keep the answers of a batch that is over. A file that cannot be read whole is fetched again."""
-    answered = batch.request_counts.completed if batch.request_counts else 0
-    for file_id, expected in ((batch.output_file_id, answered), (batch.error_file_id, 0)):
-        for tries_left in range(UNREADABLE_TRIES - 1, -1, -1) if file_id else ():
-            content = await plainly(_content(file_id, asking), *asking.server)
-            read, unread = _keep(content or b"", run, asking)
-            if content is None or (read >= expected and not unread):
-                break
-            if unread and not tries_left:
-                raise UserError(f"{asking.where} gave a file of batch {batch.id} that cannot be read. {AGAIN}")
-            await asyncio.sleep(UNREADABLE_WAIT)
+async def _collect(batch: Batch, digest: str, run: str, asking: _Asking) -> None:
+    """Keep the answers of a batch that is over.
+
+    A line of the file of answers was paid for. If one cannot be read, or names no request of the batch, the request
+    without a line is kept as unreadable, so that it is not paid for again. Raises UserError, and leaves the batch open,
+    for a file of answers that is cut off.
+    """
+    over = _Over(batch.id, run, asking.batches.keys(digest))
+    answered = min(count_in(batch.request_counts, "completed"), len(over.keys))
+    odd = await _collect_file(batch.output_file_id, True, answered, over, asking)
+    odd_errors = await _collect_file(batch.error_file_id, False, 0, over, asking)
+    unnamed = [key for key in sorted(over.keys - over.named) if asking.cache.answer(key) is None]
+    if odd and len(unnamed) > odd + odd_errors:
+        raise UserError(_cut_off(batch.output_file_id, over, asking))
+    for key in unnamed if odd else ():
+        request = asking.batches.request(key)
+        answer = unreadable_answer("No line of the batch that can be read names this request.", request)
+        _keep_outcome(key, request, Outcome(answer), run, asking)
+    if odd:
+        log.warning("batch %s: %d lines cannot be read. All others are kept.", batch.id, odd)
     asking.collected.add(batch.id)
     log.info("batch %s is %s, and collected", batch.id, batch.status)
+
+
+async def _collect_file(file_id: str | None, of_output: bool, expected: int, over: _Over, asking: _Asking) -> int:
+    """Keep what a file says: how many of its lines are odd. While some are, or some are lacking, it is fetched again,
+    since it may have been damaged on the way.
+    """
+    odd = 0
+    for tries_left in reversed(range(UNREADABLE_TRIES)) if file_id else ():
+        content = await plainly(_content(file_id, asking), *asking.server)
+        if content is None:
+            return 0
+        is_file = not is_page(content) and (content.strip() or not expected)
+        named, odd = _keep(content, of_output, over, asking) if is_file else (0, 0)
+        if is_file and not odd and named >= expected:
+            return 0
+        if not is_file and of_output and not tries_left:
+            raise UserError(_cut_off(file_id, over, asking))
+        await asyncio.sleep(UNREADABLE_WAIT)
+    return odd
+
+
+def _cut_off(file_id: str, over: _Over, asking: _Asking) -> str:
+    return (
+        f"{asking.where} gave a file of batch {over.batch_id} that cannot be read to its end. {AGAIN} If it stays so, "
+        f"delete the file {file_id} at the server: the answers that it lacks are then asked and paid for again."
+    )
 
 
 async def _content(file_id: str, asking: _Asking) -> bytes | None:
@@ -255,23 +304,30 @@ async def _content(file_id: str, asking: _Asking) -> bytes | None:
         return None
 
 
-def _keep(content: bytes, run: str, asking: _Asking) -> tuple[int, int]:
-    """Keep the answers in a file of lines: how many lines could be read, and how many not."""
-    counts = Counter()
+def _keep(content: bytes, of_output: bool, over: _Over, asking: _Asking) -> tuple[int, int]:
+    """Keep the answers in a file of lines: how many lines name a request of the batch, and how many do not.
+
+    A second line for one request does not count as naming it, since it may be that of another.
+    """
+    named, odd = set(), 0
     for lines in lines_in(content, LINES_TOGETHER):
         with asking.cache.together():
             for key, line in lines:
-                counts[bool(key)] += 1
+                if key not in over.keys or key in named:
+                    odd += 1
+                    continue
+                named.add(key)
                 request = asking.batches.request(key)
                 if request:  # else another process has collected the batch
-                    _keep_outcome(key, request, outcome_of(line, request), run, asking)
-    return counts[True], counts[False]
+                    _keep_outcome(key, request, outcome_of(line, request, of_output), over.run, asking)
+    over.named.update(named)
+    return len(named), odd
 
 
 def _keep_outcome(key: str, request: Mapping, outcome: Outcome, run: str, asking: _Asking) -> None:
     if outcome.answer:
         price = price_of(request["model"], asking.settings["prices"], asking.settings["base_url"])
-        usd = Budget(price, 0, share=BATCH_SHARE).usd(outcome.answer["tokens_in"], outcome.answer["tokens_out"])
+        usd = Budget(price, 0, share=BATCH_SHARE).pay(request, outcome.answer)
         asking.cache.add(key, request, outcome.answer, usd, run)
         return
     asking.reasons[key] = outcome.why or "no reason given"

@@ -27,6 +27,7 @@ from polclip.definitions.server_jobs import (
     asked,
     listed,
     look_waits,
+    marked,
     once,
     start_once,
     until_stopped,
@@ -123,7 +124,7 @@ async def _job(
 
     async def look() -> FineTuningJob | None:
         async for job in listed(client.fine_tuning.jobs.list(limit=PAGE, metadata={"polclip": digest})):
-            if (job.metadata or {}).get("polclip") == digest and job.status not in ("failed", "cancelled"):
+            if marked(job, digest) and job.status not in ("failed", "cancelled"):
                 return job
         return None
 

@@ -58,9 +58,10 @@ async def models_at(client: openai.AsyncOpenAI) -> list[dict] | None:
     """The server's list of models; None if it has none that can be read. Raises OpenAIError."""
     listing = client.with_options(max_retries=0, timeout=LIST_SECONDS)
     try:
-        response = await listing.get("/models", cast_to=httpx2.Response)
+        async with asyncio.timeout(LIST_SECONDS):
+            response = await listing.get("/models", cast_to=httpx2.Response)
         entries = json.loads(response.content)["data"]
-    except (openai.NotFoundError, ValueError, TypeError, KeyError):
+    except (openai.NotFoundError, TimeoutError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else None
 

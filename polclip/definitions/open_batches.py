@@ -67,6 +67,10 @@ class OpenBatches:
         rows = self._cache.execute("SELECT id, run FROM batches WHERE digest = ? AND id IS NOT NULL", (digest,))
         return rows[0] if rows else None
 
+    def keys(self, digest: str) -> set[str]:
+        """The requests of an open batch."""
+        return {key for (key,) in self._cache.execute("SELECT key FROM batch_requests WHERE digest = ?", (digest,))}
+
     def request(self, key: str) -> dict | None:
         """A request of an open batch."""
         rows = self._cache.execute("SELECT request FROM batch_requests WHERE key = ?", (key,))

@@ -15,6 +15,7 @@ from openai.pagination import AsyncCursorPage
 
 from polclip.definitions.cache import AnswerCache
 from polclip.definitions.client import UNREADABLE_TRIES, UNREADABLE_WAIT, plainly
+from polclip.definitions.limits import OverLimit
 from polclip.definitions.server_errors import NO_CREDIT, unlike
 from polclip.errors import UserError
 from polclip.files import sha256
@@ -39,14 +40,14 @@ class _Unreadable(Exception):
     pass
 
 
-# A proxy's page, half a text.
-_NOT_READ = (json.JSONDecodeError, openai.APIResponseValidationError, _Unreadable)
+# A proxy's page, half a text, brackets within brackets.
+_NOT_READ = (json.JSONDecodeError, openai.APIResponseValidationError, _Unreadable, RecursionError)
 
 
 async def asked(call: Callable[[], Awaitable[Job | None]], base_url: str, model: str) -> Job | None:
     """What a call gives that may be tried again, None where the server has no such thing (404); else UserError."""
-    for _ in range(UNREADABLE_TRIES):
-        given = await plainly(_read(call), base_url, model)
+    for tries_left in reversed(range(UNREADABLE_TRIES)):
+        given = await plainly(_read(call, last=not tries_left), base_url, model)
         if given is not _UNREADABLE:
             return given
         await asyncio.sleep(UNREADABLE_WAIT)
@@ -55,10 +56,14 @@ async def asked(call: Callable[[], Awaitable[Job | None]], base_url: str, model:
 
 async def listed(first: Awaitable[AsyncCursorPage[Job]]) -> AsyncIterator[Job]:
     """What a list of the server holds, from its first page on; for `asked` and `start_once`."""
-    page = await first
+    page, seen = await first, set()
     while True:
         if not isinstance(page, AsyncCursorPage) or not isinstance(page.data, list):
             raise _Unreadable
+        last = getattr(page.data[-1], "id", None) if page.data else None
+        if last in seen:  # the server turns in a circle
+            raise _Unreadable
+        seen.add(last)
         for job in page.data:
             yield job
         if not page.has_next_page():
@@ -126,11 +131,15 @@ def once(client: openai.AsyncOpenAI) -> openai.AsyncOpenAI:
     return client.with_options(max_retries=0)
 
 
-async def _read(call: Callable[[], Awaitable[Job | None]]) -> Job | object | None:
+async def _read(call: Callable[[], Awaitable[Job | None]], last: bool) -> Job | object | None:
     try:
         given = await call()
     except openai.NotFoundError:
         return None
+    except OverLimit:
+        if last:
+            raise
+        return _UNREADABLE
     except _NOT_READ:
         return _UNREADABLE
     return given if given is None or _has_id(given) else _UNREADABLE
@@ -154,11 +163,23 @@ def _has_id(job: object) -> bool:
     return isinstance(getattr(job, "id", None), str)
 
 
+def marked(job: object, digest: str) -> bool:
+    """Whether a job at the server bears this digest in its metadata."""
+    metadata = getattr(job, "metadata", None)
+    return _has_id(job) and isinstance(metadata, dict) and metadata.get("polclip") == digest
+
+
+def count_in(counts: object, name: str) -> int:
+    """A count that a server gives; 0 where it gives none."""
+    count = getattr(counts, name, None)
+    return count if isinstance(count, int) and count > 0 else 0
+
+
 def _passing(error: openai.OpenAIError) -> bool:
     status = getattr(error, "status_code", None) or 0
     if getattr(error, "code", None) in NO_CREDIT:
         return False
-    return isinstance(error, openai.APIConnectionError) or status in (408, 409, 429) or status >= 500
+    return isinstance(error, openai.APIConnectionError | OverLimit) or status in (408, 409, 429) or status >= 500
 
 
 def look_waits() -> Iterator[float]:
