@@ -18,7 +18,7 @@ from polclip.definitions.cost import (
     tokens_in,
 )
 from polclip.definitions.known_models import FINETUNING_ENDS, Price, is_openai, known_model, known_models, today
-from polclip.definitions.prompts import request_of
+from polclip.definitions.prompts import question_of, request_of
 from polclip.files import read_json, write_json, write_json_lines, write_table, write_text
 from polclip.records import TextualInstance, VisualInstance, read_records
 
@@ -40,7 +40,7 @@ def plan_definitions(
     plan: str | Path,
     settings: Mapping,
 ) -> None:
-    """Write a JSON line for each instance (instance_id, request), and what they come to.
+    """Write a JSON line for each instance (instance_id, word, request), and what they come to.
 
     Args:
         instances: Parquet file of records of that kind.
@@ -63,7 +63,7 @@ def plan_definitions(
             count += 1
             request = request_of(instance, {**settings, "model": model})
             distinct[key_of(request, base_url)] = tokens_in(request), most_tokens_in(request)
-            yield {"instance_id": instance.instance_id, "request": request}
+            yield {"instance_id": instance.instance_id, "word": question_of(instance)[0], "request": request}
 
     write_json_lines(requests, lines())
     about, most = (sum(tokens) for tokens in zip(*distinct.values(), strict=True)) if distinct else (0, 0)

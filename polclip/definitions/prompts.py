@@ -3,14 +3,21 @@
 import re
 from collections.abc import Mapping
 
+from polclip.definitions.completions import text_in
 from polclip.definitions.cost import limit_of
+from polclip.definitions.definition_text import definition_text, is_list
 from polclip.definitions.languages import in_language
 from polclip.errors import UserError
 from polclip.records import TextualInstance, VisualInstance
 
 _REFUSAL = re.compile(
-    r"(?:i['\u2019]m sorry|i am sorry|sorry\b|i apologi[sz]e|i cannot\b|i can['\u2019]t\b|as an ai\b)", re.IGNORECASE
+    r"(?:unfortunately,? )?(?:i['\u2019]m sorry|i am sorry|sorry\b|i apologi[sz]e|my apologies|i cannot\b|as an ai\b|"
+    r"i (?:can|do|am|could)(?: ?not|n['\u2019]t)\b|i(?: am|['\u2019]m) (?:unable|not)\b|(?:could|can) you please\b|"
+    r"please (?:provide|clarify)\b)",
+    re.IGNORECASE,
 )
+# What servers call the end of an answer at its limit.
+_CUT_OFF = ("length", "max_tokens")
 
 
 def question_of(instance: TextualInstance | VisualInstance) -> tuple[str, str]:
@@ -53,18 +60,26 @@ def request_of(instance: TextualInstance | VisualInstance, settings: Mapping) ->
     return {"model": settings["model"], "messages": messages_of(instance, settings), **parameters}
 
 
-def definition_in(answer: Mapping, settings: Mapping) -> tuple[str | None, str | None]:
-    """(definition, flag) of an answer as `client.answer_in` gives it: one of the two is None.
+def definition_in(answer: Mapping, settings: Mapping, word: str = "") -> tuple[str | None, str | None]:
+    """(definition, flag) of an answer as `completions.answer_in` gives it: one of the two is None.
 
-    Flags: refused (by the server's filter, or in words), overlong (cut off at the limit of `definitions.parameters`, or
-    more words than that: a server may not keep to it), empty, wrong_language.
+    word: that was asked about. What a model wrote around the definition is left out (`definition_text`).
+    Flags: refused (by the server's filter, or in words), unreadable (no text came), overlong (cut off at the limit of
+    `definitions.parameters`, or more words than that: a server may not keep to it), several (a list of definitions),
+    empty (nothing beside thinking and politeness), wrong_language.
     """
     limit = limit_of(settings["parameters"])
-    text = " ".join((answer["text"] or "").split())
-    if answer["refusal"] or answer["finish_reason"] == "content_filter" or _REFUSAL.match(text):
+    text = text_in(answer["text"]) or ""
+    definition = definition_text(text, word)
+    refuses = any(map(_REFUSAL.match, (text.strip(), definition)))
+    if answer["refusal"] or answer["finish_reason"] == "content_filter" or refuses:
         return None, "refused"
-    if answer["finish_reason"] == "length" or (limit and text.count(" ") >= limit):
+    if not text and (answer["text"] or answer.get("unread")):
+        return None, "unreadable"
+    if answer["finish_reason"] in _CUT_OFF or (limit and definition.count(" ") >= limit):
         return None, "overlong"
-    if not text:
+    if is_list(text):
+        return None, "several"
+    if not definition:
         return None, "empty"
-    return (text, None) if in_language(text, settings["language"]) else (None, "wrong_language")
+    return (definition, None) if in_language(definition, settings["language"]) else (None, "wrong_language")

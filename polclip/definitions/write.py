@@ -42,10 +42,10 @@ def write_definitions(
             run: whose `max_usd` it is.
 
     A line: instance_id, definition (null where there is none), source, model (null but for openai), flag (null, or why
-    there is none). Of openai also prompt, text (the answer as it came), served_by, date, tokens_in, tokens_out
-    (tokens_reasoning of them for reasoning), usd and seconds of the answer. The cost: corpus, split, source, model,
-    instances, defined, flags (how many of each), and requests, tokens_in, tokens_out, tokens_reasoning, usd, seconds of
-    all answers the definitions rest on, whether paid now or before.
+    there is none). Of openai also prompt, text (the answer as it came, or its JSON if it is not a text), served_by,
+    date, tokens_in, tokens_out (tokens_reasoning of them for reasoning), usd and seconds of the answer. The cost:
+    corpus, split, source, model, instances, defined, flags (how many of each), and requests, tokens_in, tokens_out,
+    tokens_reasoning, usd, seconds of all answers the definitions rest on, whether paid now or before.
     Raises UserError (see `client.connect`, `cost.Budget`); nothing is written then, but paid answers are kept.
     """
     source = settings["source"]
@@ -126,20 +126,22 @@ def _asked(
     # Imported here, so that no other source needs the client library.
     from polclip.definitions.answers import answer_all
     from polclip.definitions.cache import AnswerCache, key_of
+    from polclip.definitions.completions import text_in
     from polclip.definitions.prompts import definition_in
 
-    def keyed() -> Iterator[tuple[str, str, dict]]:
+    def keyed() -> Iterator[tuple[dict, str, dict]]:
         for line in read_json_lines(requests):
             request = line["request"] | {"model": settings["model"]}
-            yield line["instance_id"], key_of(request, settings["base_url"]), request
+            yield line, key_of(request, settings["base_url"]), request
 
     with AnswerCache(cache) as kept:
         answer_all({key: request for _, key, request in keyed()}, kept, settings, run)
-        for instance_id, key, request in keyed():
+        for line, key, request in keyed():
             answer = answers.setdefault(key, kept.answer(key))
-            definition, flag = definition_in(answer, settings)
+            definition, flag = definition_in(answer, settings, line["word"])
             yield (
-                {"instance_id": instance_id, "definition": definition, "flag": flag}
+                {"instance_id": line["instance_id"], "definition": definition, "flag": flag}
                 | {"prompt": request["messages"][-1]["content"]}
                 | {name: answer.get(name) for name in _PROVENANCE}
+                | {"text": text_in(answer["text"]) or answer.get("unread")}
             )

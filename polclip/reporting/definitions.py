@@ -21,6 +21,8 @@ FLAGS = {
     "refused": "Refused",
     "empty": "Empty",
     "overlong": "Overlong",
+    "several": "Several definitions",
+    "unreadable": "Unreadable",
     "wrong_language": "Wrong language",
     "unknown_word": "Word unknown",
     "no_overlap": "No gloss fits",
