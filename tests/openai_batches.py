@@ -16,7 +16,7 @@ from openai_files import (
     status_reached,
 )
 from openai_models import Refused, check_parameters
-from openai_replies import completion_of
+from openai_replies import completion_of, content_of
 
 CHATS = "/v1/chat/completions"
 STATUSES = ("validating", "in_progress", "finalizing", "completed")
@@ -74,6 +74,10 @@ def _lines(state: Jobs, batch: dict) -> list[dict]:
     return [json.loads(line) for line in state.contents[batch["input_file_id"]].splitlines()]
 
 
+def _line_of(entry: dict) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
+
+
 def _end_batch(state: Jobs, batch: dict, status: str, done: int, code: str = "", message: str = "") -> None:
     """Answer the first `done` lines; the others fail with the code. Files are in the opposite order of the input."""
     answered, failed, used = [], [], Counter()
@@ -81,28 +85,30 @@ def _end_batch(state: Jobs, batch: dict, status: str, done: int, code: str = "",
     for number, line in enumerate(lines):
         entry = {"id": new_id("batch_req_"), "custom_id": line["custom_id"], "response": None, "error": None}
         if number >= done:
-            failed.append(entry | {"error": {"code": code, "message": message}})
+            failed.append(_line_of(entry | {"error": {"code": code, "message": message}}))
             continue
         try:
             check_parameters(line["body"])
         except Refused as refused:
             body = {"error": refused.error}
-            failed.append(entry | {"response": {"status_code": refused.status, "request_id": "r", "body": body}})
+            response = {"status_code": refused.status, "request_id": "r", "body": body}
+            failed.append(_line_of(entry | {"response": response}))
             continue
         reply = state.reply(number, line["body"])
         if reply.fails and reply.status == 200:
-            failed.append(entry | {"error": {"code": "server_error", "message": "The server had an error."}})
+            error = {"code": "server_error", "message": "The server had an error."}
+            failed.append(_line_of(entry | {"error": error}))
             continue
-        body = completion_of(reply, line["body"])
-        entry["response"] = {"status_code": reply.status, "request_id": uuid4().hex, "body": body}
-        (failed if reply.fails else answered).append(entry)
+        entry["response"] = {"status_code": reply.status, "request_id": uuid4().hex, "body": "BODY"}
+        content = json.dumps(entry).encode().replace(b'"BODY"', content_of(reply, line["body"])) + b"\n"
+        (failed if reply.fails else answered).append(content if reply.fails else state.odd_line(number, content))
         if not reply.fails:
             pay(state, line["body"])
-            usage = body["usage"] or {}
+            usage = completion_of(reply, line["body"])["usage"] or {}
             used.update({name: usage.get(name, 0) for name in ("prompt_tokens", "completion_tokens")})
     for name, entries in (("output", answered), ("error", failed)):
         if entries:
-            content = "".join(json.dumps(entry) + "\n" for entry in reversed(entries)).encode()
+            content = b"".join(reversed(entries))
             file = keep_file(state, f"{batch['id']}_{name}.jsonl", "batch_output", content)
             batch[f"{name}_file_id"] = file["id"]
     batch["request_counts"] |= {"completed": len(answered), "failed": len(failed)}

@@ -3,6 +3,7 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import Message
@@ -25,6 +26,8 @@ class Jobs:
     polls_until_done: int = 4
     expire_after: int | None = None  # a batch expires with so many of its lines done
     batch_errors: list[dict] = field(default_factory=list)  # a batch fails validation with these
+    # (number of the line in the batch, line) of a batch's file of answers: what is in its place
+    odd_line: Callable[[int, bytes], bytes] = lambda number, line: line
     batch_limit: int = 50_000  # lines
     job_error: dict | None = None  # a fine-tuning job fails with this while it runs
     shutdown_dates: dict[str, str | None] = field(default_factory=lambda: dict(SHUTDOWN_DATES))  # by model

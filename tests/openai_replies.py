@@ -1,5 +1,7 @@
 """What the server of tests/openai_server.py answers to a chat, and the ways in which an answer can fail."""
 
+import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +30,9 @@ class Reply:
     hang_up: bool = False  # before any header
     stall: float = 0  # seconds of silence before hanging up without an answer
     truncated: bool = False  # half of the JSON, under a length that says it is all
+    odd: Callable[[dict], object] | None = None  # what is sent in the place of a completion, which is paid for
+    trickle: float = 0  # seconds between two bytes of the answer
+    flood: int = 0  # bytes that are sent in the place of the answer, which is paid for
     after: bool = False  # the request is carried out (and paid for), and only then its answer is lost
 
     @property
@@ -62,6 +67,73 @@ def completion_of(reply: Reply, body: dict) -> dict:
         "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
         "usage": usage,
     }
+
+
+def content_of(reply: Reply, body: dict) -> bytes:
+    """The content of an answer."""
+    completion = completion_of(reply, body)
+    if reply.odd and reply.status == 200:
+        completion = reply.odd(completion)
+    return completion if isinstance(completion, bytes) else json.dumps(completion).encode()
+
+
+def changed(*path: str | int, to: object) -> Callable[[dict], dict]:
+    """What puts another value at a place of a completion."""
+
+    def change(completion: dict) -> dict:
+        place = completion
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = to
+        return completion
+
+    return change
+
+
+def with_raw(*path: str | int, to: bytes) -> Callable[[dict], bytes]:
+    """The same for bytes that are no JSON that Python would write."""
+    return lambda completion: json.dumps(changed(*path, to="RAW")(completion)).encode().replace(b'"RAW"', to)
+
+
+MESSAGE = ("choices", 0, "message")
+DEEP = b"[" * 100_000 + b"]" * 100_000
+# Completions as no server should send them. All are paid for.
+ODDITIES: dict[str, Callable[[dict], object]] = {
+    **{f"choices {value!r}": changed("choices", to=value) for value in (None, [], [None], "a bat", {}, 7, [[]], [3])},
+    "choices deep": with_raw("choices", to=DEEP),
+    "no choices": lambda completion: {name: value for name, value in completion.items() if name != "choices"},
+    **{f"message {value!r}": changed(*MESSAGE, to=value) for value in (None, [], "a bat", 7)},
+    **{
+        f"content {value!r}": changed(*MESSAGE, "content", to=value) for value in (None, 42, True, {"a": 1}, [], [None])
+    },
+    "content image": changed(*MESSAGE, "content", to=[{"type": "image_url", "image_url": {"url": "x"}}]),
+    "content parts": changed(
+        *MESSAGE,
+        "content",
+        to=[
+            {"type": "thinking", "thinking": "hm"},
+            {"type": "text", "text": "a "},
+            {"type": "text", "text": "meaning"},
+        ],
+    ),
+    "content refusal": changed(*MESSAGE, "content", to=[{"type": "refusal", "refusal": "No."}]),
+    "content half": changed(*MESSAGE, "content", to="a definition \ud83d"),
+    "content nest": changed(*MESSAGE, "content", to=json.loads("[" * 200 + "]" * 200)),
+    **{f"refusal {value!r}": changed(*MESSAGE, "refusal", to=value) for value in ({"a": 1}, [], 0, "", "\ud83d")},
+    **{
+        f"finish {value!r}": changed("choices", 0, "finish_reason", to=value)
+        for value in (None, 7, {"a": []}, "\udc00")
+    },
+    **{f"model {value!r:.9}": changed("model", to=value) for value in (None, {"a": 1}, "m" * 100_000, "\ud83d")},
+    **{f"usage {value!r}": changed("usage", to=value) for value in (None, "many", [], {}, 7)},
+    **{
+        f"tokens {value!r}": changed("usage", to={"prompt_tokens": value, "completion_tokens": value})
+        for value in (None, "50", math.nan, math.inf, -math.inf, -5, 0, True, [], {}, 1e300)
+    },
+    "tokens of 5,000 digits": with_raw("usage", "completion_tokens", to=b"9" * 5000),
+    "tokens 1e999": with_raw("usage", "prompt_tokens", to=b"1e999"),
+    "ten times the limit": changed("usage", to={"prompt_tokens": 50, "completion_tokens": 600}),
+}
 
 
 def every_fault(stall: float = 1.5) -> list[Callable[[Random], Reply]]:

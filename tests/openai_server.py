@@ -28,7 +28,7 @@ from openai_batches import CHATS, cancel_batch, go_on_with_batch, start_batch
 from openai_files import Jobs, check_model, form_of, found, json_of, page_of, pay, question_of, upload
 from openai_finetuning import cancel_job, events_of, go_on_with_job, start_job
 from openai_models import Refused, check_parameters, listing
-from openai_replies import Reply, ReplyTo, completion_of, every_fault, random_faults, random_trouble
+from openai_replies import Reply, ReplyTo, completion_of, content_of, every_fault, random_faults, random_trouble
 
 __all__ = ["Reply", "Server", "every_fault", "openai_server", "question_of", "random_faults", "random_trouble"]
 
@@ -53,6 +53,7 @@ class Server(Jobs):
     listings: int = 0  # how often it was asked for
     keys: list[str | None] = field(default_factory=list)  # Authorization of every request
     repeated: int = 0  # answers sent again
+    flooded: int = 0  # bytes of floods that clients took
     answered: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # idempotency key: question, answer
     errors: list[Exception] = field(default_factory=list)  # of the test's own callables
     lock: Lock = field(default_factory=Lock)
@@ -91,7 +92,7 @@ def _chat(server: Server, body: bytes, key: str | None) -> tuple[Reply, bytes]:
             server.repeated += 1
             return reply, before[1]
         # An answer that is lost after it was made is a whole one, whatever the client is told.
-        content = _json(completion_of(replace(reply, status=200), question))
+        content = content_of(replace(reply, status=200), question)
         pay(server, question)
         if key:
             server.answered[key] = question_of(question), content
@@ -209,10 +210,23 @@ class _Handler(BaseHTTPRequestHandler):
         headers |= {"Date": self.date_time_string()} | (reply.headers if reply else {})
         lines = [f"HTTP/1.1 {status} {responses.get(status, '')}"]
         lines += [f"{name}: {text}" for name, text in headers.items()]
+        if reply and (reply.trickle or reply.flood):
+            return self._send_slowly_or_much(lines[:1], content, reply)
         if reply and reply.cut:
             content, self.close_connection = content[: len(content) // 2], True
         # In one packet: a client that waits for the rest of an answer is slow.
         self.connection.sendall("\r\n".join([*lines, "", ""]).encode() + content)
+
+    def _send_slowly_or_much(self, lines: list[str], content: bytes, reply: Reply):
+        self.close_connection = True
+        self.connection.sendall("\r\n".join([*lines, "Content-Type: application/json", "", ""]).encode())
+        for at in range(len(content) if reply.trickle else 0):
+            self.connection.sendall(content[at : at + 1])
+            if self.server.state.closing.wait(reply.trickle):
+                return
+        for _ in range(0, reply.flood, 2**20):
+            self.connection.sendall(b" " * 2**20)
+            self.server.state.flooded += 2**20
 
 
 class _HTTPServer(ThreadingHTTPServer):

@@ -122,6 +122,8 @@ def test_requests_are_cut_into_batches_that_the_server_takes(server, cache, monk
     monkeypatch.setattr(batch_files, "MOST_BYTES", 4 * line + 1)
     answer_all(requests_of(server, range(100, 110)), cache, settings_of(server), "paper")
     assert batches_made(server) == 6 and paid_once(server, 33)
+    monkeypatch.setattr(batch_files, "FILE_BYTES", 3 * (4096 + 32 * 60))  # what comes back has a size, too
+    assert [len(chunk) for chunk in batch_files.chunks_of(requests_of(server, range(8)))] == [3, 3, 2]
     assert max(len(content) for file, content in server.contents.items() if server.files[file]["purpose"] == "batch")
 
 

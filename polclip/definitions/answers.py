@@ -2,17 +2,18 @@
 
 import asyncio
 import logging
-import signal
+import sys
 from collections.abc import Mapping
 
 from tqdm import tqdm
 
 from polclip.definitions.cache import AnswerCache
-from polclip.definitions.client import ask, connect
+from polclip.definitions.client import AGAIN, ask, connect
 from polclip.definitions.cost import BATCH_SHARE, Budget, bounded_price
 from polclip.definitions.known_models import check_alive
 from polclip.definitions.model_check import check_model
 from polclip.definitions.open_batches import OpenBatches
+from polclip.definitions.stopping import ended_at_once, on_first_signal
 from polclip.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -31,16 +32,16 @@ def answer_all(requests: Mapping[str, Mapping], cache: AnswerCache, settings: Ma
 
     Raises UserError (`client.connect`) and BudgetReached, after those under way have come in.
     """
-    if settings["batch"]:
-        from polclip.definitions.batches import answer_by_batch
+    with ended_at_once("Stopped at once. Answers that were under way are lost, and may have been paid for. " + AGAIN):
+        if settings["batch"]:
+            from polclip.definitions.batches import answer_by_batch
 
-        asyncio.run(answer_by_batch(requests, cache, settings, run))
-        return
-    if not_kept(requests, cache):
-        with cache.alone():
-            missing = not_kept(requests, cache)
-            _check_batches(missing, cache, settings)
-            asyncio.run(_ask_for(missing, cache, settings, run))
+            asyncio.run(answer_by_batch(requests, cache, settings, run))
+        elif not_kept(requests, cache):
+            with cache.alone():
+                missing = not_kept(requests, cache)
+                _check_batches(missing, cache, settings)
+                asyncio.run(_ask_for(missing, cache, settings, run))
 
 
 def not_kept(requests: Mapping[str, Mapping], cache: AnswerCache) -> dict[str, Mapping]:
@@ -79,9 +80,10 @@ async def _ask_for(missing: Mapping[str, Mapping], cache: AnswerCache, settings:
     check_alive(settings["model"], settings["base_url"])
     budget, waiting, failures = budget_of(cache, settings, run), iter(missing.items()), []
     stopped = UserError("Stopped. What was under way has come in: run the same command again to get the rest.")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, failures.append, stopped)
+
+    def stop() -> None:
+        failures.append(stopped)
+        progress.write("Waiting for the answers under way. To lose them and end at once: Ctrl-C again.", sys.stderr)
 
     async def ask_one_by_one() -> None:
         for key, request in waiting:
@@ -105,6 +107,7 @@ async def _ask_for(missing: Mapping[str, Mapping], cache: AnswerCache, settings:
 
     settled = asyncio.Condition()
     progress = tqdm(total=len(missing), desc="definitions", unit="answer", mininterval=5)
+    on_first_signal(stop)
     with progress:
         async with connect(settings["base_url"], settings["requests_per_minute"]) as client:
             await check_model(client, settings)

@@ -7,10 +7,14 @@ from itertools import islice
 from typing import NamedTuple
 
 from polclip.definitions.completions import answer_in, filtered_answer, is_completion, read_json, unreadable_answer
+from polclip.definitions.cost import limit_of
+from polclip.definitions.limits import FILE_BYTES
 from polclip.definitions.server_errors import NO_CREDIT, harmless
 
 # OpenAI takes 50,000 requests and 200 MB: https://platform.openai.com/docs/guides/batch
 MOST_REQUESTS, MOST_BYTES = 50_000, 190_000_000
+# No fewer bytes than a line that comes back has: beside the answer, and for each of its tokens.
+_AROUND_ANSWER, _PER_TOKEN = 4096, 32
 ENDPOINT = "/v1/chat/completions"
 
 
@@ -28,16 +32,17 @@ def line_of(key: str, request: Mapping) -> bytes:
 
 
 def chunks_of(requests: Mapping[str, Mapping]) -> Iterator[dict[str, Mapping]]:
-    """The requests in their order, as many together as a batch may hold."""
+    """The requests in their order, as many together as a batch and the file of its answers may hold."""
     chunk: dict[str, Mapping] = {}
-    size = 0
+    size = size_back = 0
     for key, request in requests.items():
-        length = len(line_of(key, request))
-        if chunk and (len(chunk) == MOST_REQUESTS or size + length > MOST_BYTES):
+        length, length_back = len(line_of(key, request)), _AROUND_ANSWER + _PER_TOKEN * (limit_of(request) or 0)
+        too_large = size + length > MOST_BYTES or size_back + length_back > FILE_BYTES
+        if chunk and (len(chunk) == MOST_REQUESTS or too_large):
             yield chunk
-            chunk, size = {}, 0
+            chunk, size, size_back = {}, 0, 0
         chunk[key] = request
-        size += length
+        size, size_back = size + length, size_back + length_back
     if chunk:
         yield chunk
 

@@ -258,7 +258,8 @@ async def _collect(batch: Batch, digest: str, run: str, asking: _Asking) -> None
     odd = await _collect_file(batch.output_file_id, True, answered, over, asking)
     odd_errors = await _collect_file(batch.error_file_id, False, 0, over, asking)
     unnamed = [key for key in sorted(over.keys - over.named) if asking.cache.answer(key) is None]
-    if odd and len(unnamed) > odd + odd_errors:
+    lines_lack = odd is not None and len(over.named) + odd < answered
+    if lines_lack or (odd and len(unnamed) > odd + (odd_errors or 0)):
         raise UserError(_cut_off(batch.output_file_id, over, asking))
     for key in unnamed if odd else ():
         request = asking.batches.request(key)
@@ -270,15 +271,18 @@ async def _collect(batch: Batch, digest: str, run: str, asking: _Asking) -> None
     log.info("batch %s is %s, and collected", batch.id, batch.status)
 
 
-async def _collect_file(file_id: str | None, of_output: bool, expected: int, over: _Over, asking: _Asking) -> int:
-    """Keep what a file says: how many of its lines are odd. While some are, or some are lacking, it is fetched again,
-    since it may have been damaged on the way.
+async def _collect_file(
+    file_id: str | None, of_output: bool, expected: int, over: _Over, asking: _Asking
+) -> int | None:
+    """Keep what a file says: how many of its lines are odd; None where there is no file, or no longer.
+
+    While lines are odd or lacking, it is fetched again, since it may have been damaged on the way.
     """
-    odd = 0
+    odd = 0 if file_id else None
     for tries_left in reversed(range(UNREADABLE_TRIES)) if file_id else ():
         content = await plainly(_content(file_id, asking), *asking.server)
         if content is None:
-            return 0
+            return None
         is_file = not is_page(content) and (content.strip() or not expected)
         named, odd = _keep(content, of_output, over, asking) if is_file else (0, 0)
         if is_file and not odd and named >= expected:
@@ -327,7 +331,7 @@ def _keep(content: bytes, of_output: bool, over: _Over, asking: _Asking) -> tupl
 def _keep_outcome(key: str, request: Mapping, outcome: Outcome, run: str, asking: _Asking) -> None:
     if outcome.answer:
         price = price_of(request["model"], asking.settings["prices"], asking.settings["base_url"])
-        usd = Budget(price, 0, share=BATCH_SHARE).pay(request, outcome.answer)
+        usd = Budget(price, 0, share=BATCH_SHARE).usd(outcome.answer["tokens_in"], outcome.answer["tokens_out"])
         asking.cache.add(key, request, outcome.answer, usd, run)
         return
     asking.reasons[key] = outcome.why or "no reason given"

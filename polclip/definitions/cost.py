@@ -114,8 +114,9 @@ class Budget:
         """What an answer cost (USD). A server that counts more tokens than it was allowed is expected to go on so."""
         usd, bound = self.usd(answer["tokens_in"], answer["tokens_out"]), self._bound(request)
         if usd > self._dearest * bound > 0:
+            if self._dearest == 1:
+                log.warning("An answer cost more than it could. From now on, more is set aside for each.")
             self._dearest = usd / bound
-            log.warning("an answer cost %.1f times what it could: so much is set aside from now on", self._dearest)
         return usd
 
     def fits(self, request: Mapping) -> bool:

@@ -33,6 +33,7 @@ from polclip.definitions.server_jobs import (
     until_stopped,
     upload,
 )
+from polclip.definitions.stopping import ended_at_once
 from polclip.errors import UserError
 from polclip.files import write_json
 
@@ -68,7 +69,8 @@ def finetune(corpus: str | Path, model: str | Path, settings: Mapping, cache: An
     else:
         stopped = "Stopped. The fine-tuning goes on at the server: the same command takes it up again."
         work = _finetune(Path(corpus), about, digest, settings, cache)
-        result = asyncio.run(until_stopped(work, stopped))
+        with ended_at_once(stopped):
+            result = asyncio.run(until_stopped(work, stopped))
         cache.execute("UPDATE finetuned SET result = ? WHERE digest = ?", (json.dumps(result), digest))
     write_json(model, result)
 

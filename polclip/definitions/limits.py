@@ -44,7 +44,7 @@ class LimitedClient(openai.DefaultAsyncHttpxClient):
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: object) -> httpx2.Response:
         """The whole response. Raises OverLimit, and what the library's own client raises."""
         await self._pace.turn()
-        of_file = request.url.path.endswith(("/files", "/content"))
+        of_file = request.url.path.endswith("/files" if request.method == "POST" else "/content")
         seconds, most_bytes = (FILE_SECONDS, FILE_BYTES) if of_file else (ANSWER_SECONDS, ANSWER_BYTES)
         try:
             async with asyncio.timeout(seconds):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,6 +16,7 @@ from polclip.definitions.cache import AnswerCache
 from polclip.definitions.client import UNREADABLE_TRIES, UNREADABLE_WAIT, plainly
 from polclip.definitions.limits import OverLimit
 from polclip.definitions.server_errors import NO_CREDIT, unlike
+from polclip.definitions.stopping import on_first_signal
 from polclip.errors import UserError
 from polclip.files import sha256
 
@@ -207,9 +207,7 @@ async def alone(lock: FileLock) -> AsyncIterator[None]:
 
 async def until_stopped(work: Coroutine[None, None, Job], sentence: str) -> Job:
     """Do some work; where SIGINT or SIGTERM ends it, it is a UserError that says so."""
-    task = asyncio.current_task()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    on_first_signal(asyncio.current_task().cancel)
     try:
         return await work
     except asyncio.CancelledError:
