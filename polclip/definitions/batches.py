@@ -231,9 +231,8 @@ def _check_batch(batch: Batch | None, asking: _Asking) -> None:
     """Raise UserError for a batch that the server did not accept, or that somebody cancelled."""
     if batch and batch.status == "failed":
         errors = getattr(batch.errors, "data", None)
-        codes = {harmless(getattr(error, "code", None)) for error in (errors if isinstance(errors, list) else ())} - {
-            ""
-        }
+        listed_codes = [getattr(error, "code", None) for error in errors] if isinstance(errors, list) else []
+        codes = set(filter(None, map(harmless, listed_codes)))
         raise UserError(
             f"{asking.where} does not accept batch {batch.id} "
             f"({', '.join(sorted(codes)) or 'it does not say why'}), and nothing was paid for it: look at "
@@ -263,8 +262,9 @@ async def _collect(batch: Batch, digest: str, run: str, asking: _Asking) -> None
         raise UserError(_cut_off(batch.output_file_id, over, asking))
     for key in unnamed if odd else ():
         request = asking.batches.request(key)
-        answer = unreadable_answer("No line of the batch that can be read names this request.", request)
-        _keep_outcome(key, request, Outcome(answer), run, asking)
+        if request:  # else another process has collected the batch
+            answer = unreadable_answer("No line of the batch that can be read names this request.", request)
+            _keep_outcome(key, request, Outcome(answer), run, asking)
     if odd:
         log.warning("batch %s: %d lines cannot be read. All others are kept.", batch.id, odd)
     asking.collected.add(batch.id)
