@@ -1,7 +1,8 @@
-"""Every command and every piece of Python in docs/ is run, block by block, in a copy of the finished tiny run.
+"""README and docs/ followed word by word: a fresh shell for each page, in which what a reader sees is typed.
 
-A block says what becomes of it behind its language: nothing (it is run), a file's name (it is written there),
-`dry-run:` and why (its snakemake commands are planned), `no-run:` and why. All run as they stand but for STAND_INS.
+The shell has no environment but the one that the page says to activate. `sh` and `python` blocks are typed; a block
+under "Save this as `FILE`:" is saved there. Behind its language, where no reader sees it, a block may only say why it
+is not run: `dry-run:` (its snakemake commands are planned) or `no-run:`. All is typed as it stands but for STAND_INS.
 """
 
 import inspect
@@ -24,8 +25,10 @@ from polclip.evaluation.prediction_files import read_instances
 from polclip.files import read_json
 
 DOCS = sorted(path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.md"))
-# What the tiny run has in place of the demo: its settings, its results, its senses.
+PAGES = [Path("README.md"), *DOCS]
+# What the tiny run has in place of the demo: its settings, its results, its senses and pictures.
 STAND_INS = {
+    "git clone REPOSITORY": "cp -a ../project",
     "presets/demo.yaml": "tiny.yaml",
     "results/demo": "results/tiny",
     "seed-42": "seed-1",
@@ -33,75 +36,123 @@ STAND_INS = {
     "grid: 4": "grid: 2",
     "bat%1:06:00::": "bat%1:06:01::",
     "mouse%1:06:00::": "mouse%1:06:01::",
-    "folder/of/pictures": "results/tiny/pictures/noto",
-    "python docs/": f"python {ROOT}/docs/",
+    "1F987.png": "1F000.png",
+    "1F3CF.png": "1F001.png",
 }
+SAVE = re.compile(r"[Ss]ave this as\s+`([^`]+)`:$")
 
 
 def blocks(path):
-    """The fenced blocks of a page: line, language, what is behind it, text."""
-    found = re.finditer(r"^```(\w*) ?(.*)\n((?:.*\n)*?)```$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    for block in found:
-        line = path.read_text(encoding="utf-8")[: block.start()].count("\n") + 1
-        yield SimpleNamespace(line=line, language=block[1], told=block[2], text=block[3])
+    """The fenced blocks of a page: line, language, why it is not run, the file that it is to be saved as, text."""
+    page = path.read_text(encoding="utf-8")
+    for block in re.finditer(r"^```(\w*) ?(.*)\n((?:.*\n)*?)```$", page, re.MULTILINE):
+        before = page[: block.start()]
+        saved = SAVE.search(before.rstrip())
+        yield SimpleNamespace(
+            line=before.count("\n") + 1,
+            language=block[1],
+            why=block[2],
+            file=saved and saved[1],
+            text=block[3],
+        )
 
 
-def stood_in(text):
+def typed(path):
+    """What a reader of a page types, from its first block to its last, as one script."""
+    script = ["set -euo pipefail"]
+    for block in blocks(path):
+        here = f"{path.name}:{block.line}"
+        script.append(f"echo '>>> {here}' >&2")
+        kind, _, reason = block.why.partition(":")
+        assert not block.why or (kind in ("no-run", "dry-run") and reason.strip()), (
+            f"{here}: no reader sees {block.why!r}"
+        )
+        if kind == "dry-run":
+            script += map(planned, block.text.splitlines())
+        elif block.file:
+            script.append(f"cat > {shlex.quote(block.file)} <<'END'\n{block.text}END")
+        elif block.language == "sh" and not block.why:
+            script.append(block.text)
+        elif block.language == "python" and not block.why:
+            script.append(f"python - <<'END'\n{block.text}END")
+        else:
+            assert block.why or block.language in ("", "text", "yaml"), f"{here}: type it, or say what it is saved as"
     for ours, theirs in STAND_INS.items():
-        text = text.replace(ours, theirs)
-    return text
+        script = [part.replace(ours, theirs) for part in script]
+    return "\n".join(script) + "\n"
+
+
+def planned(command):
+    """A line of a block, its snakemake command with -n; Snakemake must say what it would do."""
+    if not command.startswith("snakemake "):
+        return command
+    words = shlex.split(command, comments=True)
+    dry = shlex.join([words[0], "-n", *words[1:]])
+    return f"{dry} 2>&1 | tee /dev/stderr | grep -E '^(Job stats:|Nothing to be done)'"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, run, mirror):
-    """A copy of the finished run; whoever names no preset of the demo meets the tiny archives too."""
+    """A copy of the finished run as if `make` had installed it, with an environment that is a copy of this one.
+
+    Whoever names no preset of the demo meets the tiny archives too.
+    """
+    if shutil.which("make") is None or not Path(sys.prefix, "bin", "activate").exists():
+        pytest.skip("make is missing, or the tests do not run in a virtual environment")
     project = shutil.copytree(run.project, tmp_path_factory.mktemp("docs") / "project")
     config = yaml.safe_load((project / "config.yaml").read_text(encoding="utf-8"))
     config["inventory"] |= {"synsets": SYNSETS, "senses": SENSES}
     write_yaml(project / "config.yaml", config | {"archives_mirror": str(mirror)})
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for ours, theirs in STAND_INS.items():
+        makefile = makefile.replace(ours, theirs)
+    (project / "Makefile").write_text(makefile, encoding="utf-8")
+    for name in ("pyproject.toml", "requirements.lock", "requirements-uv.lock"):
+        shutil.copy(ROOT / name, project)
+    (project / ".venv").mkdir()
+    for part in Path(sys.prefix).iterdir():
+        if part.name != "installed":
+            (project / ".venv" / part.name).symlink_to(part)
+    # Newer than any lock, so that make never installs anything through these links.
+    (project / ".venv" / "installed").touch()
+    os.utime(project / ".venv" / "installed", (4e9, 4e9))
     return project
 
 
-def done(project, arguments):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = surroundings(project) | {"PATH": path}
-    ended = subprocess.run(arguments, cwd=project, env=environment, capture_output=True, text=True, timeout=600)
-    assert ended.returncode == 0, f"{arguments[-1]}\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}"
-    return ended.stdout + ended.stderr
+def follow(project, page):
+    """Type what a page says in a fresh shell beside the project's folder; the folder that it worked in."""
+    script = typed(ROOT / page)
+    desk = project.parent / str(page).replace("/", "-")
+    desk.mkdir()
+    if "cp -a ../project polclip" not in script:
+        subprocess.run(["cp", "-a", project, desk / "polclip"], check=True)
+    ours = Path(sys.executable).parent
+    kept = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != ours]
+    environment = surroundings(desk / "polclip") | {"PATH": os.pathsep.join(kept)}
+    environment.pop("VIRTUAL_ENV", None)
+    assert shutil.which("polclip", path=environment["PATH"]) is None
+    (desk / "typed.sh").write_text(script, encoding="utf-8")
+    ended = subprocess.run(
+        ["bash", "--noprofile", "--norc", "typed.sh"], cwd=desk, env=environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert ended.returncode == 0, f"{ended.stdout[-3000:]}{ended.stderr[-6000:]}"
+    return desk / "polclip"
 
 
-def follow(project, path):
-    """What a reader of a page does, from its first block to its last."""
-    for block in blocks(path):
-        text = stood_in(block.text)
-        kind, _, why = block.told.partition(":")
-        if kind in ("no-run", "dry-run"):
-            assert why.strip(), f"{path}:{block.line}: say why it is not run"
-            if kind == "dry-run":
-                commands = [line for line in text.splitlines() if line.startswith("snakemake ")]
-                assert commands, f"{path}:{block.line}: only snakemake can be run dry"
-                for command in commands:
-                    assert "Job stats:" in done(project, [*shlex.split(command, comments=True), "-n"])
-        elif block.told:
-            (project / block.told).parent.mkdir(parents=True, exist_ok=True)
-            (project / block.told).write_text(text, encoding="utf-8")
-        elif block.language == "sh":
-            done(project, ["bash", "-euo", "pipefail", "-c", text])
-        elif block.language == "python":
-            done(project, [sys.executable, "-c", text])
-        else:
-            assert block.language in ("", "yaml"), f"{path}:{block.line}: run it, or say why not"
+@pytest.fixture(scope="module")
+def tutorial(project):
+    return follow(project, "docs/tutorial.md")
 
 
-@pytest.mark.parametrize("page", DOCS, ids=str)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != Path("docs/tutorial.md")], ids=str)
 def test_what_a_page_says_to_type_works(project, page):
-    follow(project, ROOT / page)
+    if any(block.language in ("sh", "python") and not block.why for block in blocks(ROOT / page)):
+        follow(project, page)
 
 
-def test_the_tutorials_own_data_set_is_really_scored(project):
-    if not (project / "results/zoo").exists():
-        follow(project, ROOT / "docs/tutorial.md")
-    results = project / "results/zoo"
+def test_the_tutorials_own_data_set_is_really_scored(tutorial):
+    results = tutorial / "results/zoo"
     texts = read_json(results / "scores/main/seed-1/zoo.json")
     assert next(row["n"] for row in texts["rows"] if row["subset"] == "all") == 3
     queries = read_instances("visual", results / "corpora/zoo/queries.parquet")
@@ -110,11 +161,6 @@ def test_the_tutorials_own_data_set_is_really_scored(project):
         ("zoo:club.png", ["zoo:bat.png"]),
     ]
     assert "zoo_queries" in (results / "report/index.html").read_text(encoding="utf-8")
-
-
-def test_the_readmes_python_works(project):
-    ours = next(block for block in blocks(ROOT / "README.md") if block.language == "python")
-    done(project, [sys.executable, "-c", stood_in(ours.text)])
 
 
 @pytest.mark.parametrize("page", ["README.md", *map(str, DOCS)])

@@ -1,5 +1,6 @@
 """Data sets that may not be used for everything come only after their names stand in the config."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,21 @@ def test_an_archive_is_not_fetched_again_because_the_run_or_the_licences_changed
     fewer = {"corpora": {"textual": {"test": ["unified_wsd/ALL"]}, "visual": {"train": ["image_vwsd_kb/pictures"]}}}
     write_yaml(project / "fewer.yaml", fewer)
     assert planned(project, *VWSD, presets=("mirror.yaml", "fewer.yaml")) == {}
+
+
+def test_the_cpu_preset_needs_no_archive_by_hand_and_one_licence(tmp_path):
+    project = copy_workflow(tmp_path / "project")
+    done = snakemake(project, "-n", "datasets", presets=("presets/cpu.yaml",))
+    assert done.returncode == 0, done.stdout + done.stderr
+    asked = set(re.findall(r"^    output: resources/archives/([^,\n]+)", done.stdout + done.stderr, re.MULTILINE))
+    manifest = yaml.safe_load((ROOT / "rules" / "datasets.yaml").read_text(encoding="utf-8"))
+    needed = {name: entry for name, entry in manifest.items() if entry["file"] in asked}
+    assert len(needed) == len(asked) > 10
+    assert not [name for name, entry in needed.items() if "by_hand" in entry["source"]]
+    assert sum(entry.get("size") or entry["approximate_size"] for entry in needed.values()) < 200e6
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (accepted,) = re.findall(r"^accept_licences: \[(.*)\]$", readme, re.MULTILINE)
+    assert [name for name, entry in needed.items() if entry.get("licence_note")] == accepted.split(", ")
 
 
 @pytest.mark.skipif(not Path(ARCHIVES).is_dir(), reason="the public archives are not at ../shared")
