@@ -18,7 +18,7 @@ sys.executable = shlex.quote(sys.executable)
 
 from snakemake.exceptions import WorkflowError
 
-from polclip import settings
+from polclip import run_layout, settings
 from polclip.downloads.manifest import read_manifest
 from polclip.errors import UserError
 from polclip.evaluation.subsets import side_by_side
@@ -230,9 +230,9 @@ PICTURE_SETS = STYLES + PICTURE_CORPORA
 
 
 def picture_table(style):
-    return result(
-        f"pictures/{style}.parquet" if style in STYLES else f"corpora/{style}/pictures.parquet"
-    )
+    rendered = style in STYLES
+    pattern = run_layout.RENDERED_PICTURES if rendered else run_layout.CORPUS_PICTURES
+    return result(pattern.format(style=style))
 
 
 def picture_shards(style):
@@ -249,7 +249,7 @@ TEXT_FEATURES = expand(
     shard=range(config["encoder"]["text_shards"]),
 )
 PICTURE_FEATURES = [
-    result(f"embeddings/pictures/{style}/shard-{shard}")
+    result(run_layout.PICTURE_FEATURES.format(style=style, shard=shard))
     for style in PICTURE_SETS
     for shard in range(picture_shards(style))
 ]

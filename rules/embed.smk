@@ -66,8 +66,8 @@ rule embed_pictures:
         files=result("pictures/{style}"),
         weights=IMAGE_WEIGHTS,
     output:
-        folder=directory(result("embeddings/pictures/{style}/shard-{shard}")),
-        skipped=result("embeddings/pictures/{style}/shard-{shard}.skipped.json"),
+        folder=directory(result(run_layout.PICTURE_FEATURES)),
+        skipped=result(f"{run_layout.PICTURE_FEATURES}.skipped.json"),
     log:
         result("logs/embed_pictures/{style}.shard-{shard}.log"),
     benchmark:

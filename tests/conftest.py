@@ -20,11 +20,11 @@ def destination(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def run_in_use(tmp_path_factory):
-    """A run with a model, its index, twelve pictures and a test of them."""
-    from served_run import make_run  # with torch, which few tests need
+def run_in_use(finished):
+    """The finished run with its model opened and its glosses indexed: look at it, and damage a copy."""
+    from served_run import in_use  # with torch, which few tests need
 
-    return make_run(tmp_path_factory.mktemp("run"))
+    return in_use(finished)
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +63,15 @@ def mirror(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory, mirror):
+def finished(tmp_path_factory, mirror):
     """The finished run of a tiny project: look at it, and let others run on in a copy."""
     return finished_run(make_project(tmp_path_factory.mktemp("tiny") / "project", mirror))
+
+
+@pytest.fixture(scope="session")
+def run(finished):
+    """The same, for modules without a `run` of their own."""
+    return finished
 
 
 @pytest.fixture(scope="session")

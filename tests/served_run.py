@@ -1,5 +1,7 @@
-"""A run with a model, pictures and their features as the workflow leaves them, and `polclip serve` upon it."""
+"""The finished run of the tiny project in use: its model with an index of its glosses, and `polclip serve` upon it."""
 
+import dataclasses
+import shutil
 import socket
 import subprocess
 import sys
@@ -8,16 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import psutil
 import uvicorn
-from models_in_use import draw, make_archives, write_model
 from starlette.applications import Starlette
-from tiny_project import CONCEPTS, ROOT
+from tiny_project import ROOT, snakemake
+from tiny_run import succeed
 
 from polclip import Disambiguator
-from polclip.encoders.embed import EncoderSettings, embed_pictures
-from polclip.records import Picture, VisualInstance, write_records
+from polclip.records import VisualInstance, read_records
+from polclip.serve.shown import ShownPictures, shown_pictures
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,12 @@ class Run:
     results: Path
     model: Path
     archives: Path
-    pictures: list[Path]  # of the run
+    pictures: list[Path]  # of one drawing style, none of which is broken
+    broken: dict[str, str]  # style to the id of its broken picture
+    queries: list[VisualInstance]  # of the benchmark `hard`
     opened: Disambiguator
+    shown: ShownPictures  # what `polclip serve` shows of it
+    said: str  # by Snakemake when it made the index
 
 
 @dataclass(frozen=True)
@@ -35,31 +42,22 @@ class Server:
     process: psutil.Process
 
 
-def make_run(folder: Path) -> Run:
-    """A model in a run, with an index of its glosses, twelve pictures and a test of them."""
-    archives = make_archives(folder)
-    results = folder / "results" / "tiny"
-    model = write_model(results / "models" / "main" / "seed-1", "frozen", archives)
+def in_use(finished: SimpleNamespace) -> Run:
+    """The run of `tiny_run.finished_run`, its glosses indexed by the workflow."""
+    said = succeed(snakemake(finished.project, "index"))
+    results, archives = finished.results, finished.project / "resources" / "archives"
+    model = results / "models" / "main" / "seed-1"
+    queries = list(read_records(results / "corpora" / "hard" / "test.parquet", VisualInstance))
     opened = Disambiguator.from_pretrained(model, archives=archives, download=False)
-    opened.build_index(results / "index" / "main" / "seed-1")
-    files = draw(results / "pictures" / "noto")
-    told = [(f"noto:{file.stem}", CONCEPTS[at]) for at, file in enumerate(files)]
-    for table, paths in (
-        (folder / "absolute.parquet", map(str, files)),
-        (results / "pictures" / "noto.parquet", (f"results/tiny/pictures/noto/{file.name}" for file in files)),
-    ):
-        rows = [
-            Picture(item, path, "noto", "noto", f"{c.word}-{c.kind}", f"{c.offset}-n", "iconify_noto")
-            for (item, c), path in zip(told, paths, strict=True)
-        ]
-        write_records(table, Picture, rows)
-    out = results / "embeddings" / "pictures" / "noto"
-    described = EncoderSettings("pair", 2, "of no account").of_pictures()
-    encoder = opened.reader.image_encoder
-    embed_pictures(folder / "absolute.parquet", encoder, out, folder / "skipped.json", 8, 0, described)
-    query = VisualInstance("q0", "en", "bat", "bat cave", [item for item, _ in told[:10]], told[0][0])
-    write_records(results / "corpora" / "hard" / "test.parquet", VisualInstance, [query])
-    return Run(results, model, archives, files, opened)
+    pictures = sorted((results / "pictures" / "emojione").glob("*.png"))
+    shown = shown_pictures(opened, model, None)
+    return Run(results, model, archives, pictures, finished.broken, queries, opened, shown, said)
+
+
+def copy_of(run: Run, folder: Path) -> Run:
+    """The run in a folder of its own, for a test that damages it."""
+    results = shutil.copytree(run.results, folder / "results" / "tiny")
+    return dataclasses.replace(run, results=results, model=results / run.model.relative_to(run.results))
 
 
 @contextmanager

@@ -3,26 +3,29 @@
 import io
 import json
 import re
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
 import pytest
 import requests
 from PIL import Image
-from served_run import memory_mb
+from served_run import copy_of, memory_mb
 from starlette.requests import Request
 from test_cli_senses import rounded
 from test_malformed_pictures import NOISE, png, written
-from tiny_project import CONCEPTS
+from tiny_project import CONCEPTS, STYLES
 from typer.testing import CliRunner
 
 from polclip.answers import Reason, as_plain
 from polclip.cli import app as command
 from polclip.errors import UserError
 from polclip.files import read_json, write_json
+from polclip.records import Picture, read_records
 from polclip.serve import limits, shown
 from polclip.serve.app import LOOPBACK, make_app
 from polclip.serve.limits import Refused, Turns
@@ -72,7 +75,8 @@ def test_answers_are_those_of_the_commands(run, ask):
     expected = run.opened.rank_images("bat", "bat cave", run.pictures[:10])
     assert status == 200 and len(ranking["images"]) == 10
     assert [one["image"] for one in ranking["images"]] == [image.image.rpartition("/")[2] for image in expected.images]
-    assert [one["place"] for one in ranking["images"]] == [int(one["image"][:2]) for one in ranking["images"]]
+    names = [path.name for path in run.pictures]
+    assert [one["place"] for one in ranking["images"]] == [names.index(one["image"]) for one in ranking["images"]]
     assert rounded([one["probability"] for one in ranking["images"]]) == rounded(
         [image.probability for image in expected.images]
     )
@@ -84,14 +88,18 @@ def test_answers_are_those_of_the_commands(run, ask):
 
 def test_imagined_are_pictures_of_the_run_by_its_stored_features(run, ask, server):
     status, answer = ask("imagine", {"sense_key": BAT, "k": 4})
-    expected = run.opened.imagine(BAT, 4, run.results / "pictures").images
-    names = [image.image.rpartition("/")[2] for image in expected]
-    assert status == 200 and [one["image"] for one in answer["images"]] == [f"noto:{name[:2]}" for name in names]
-    assert rounded([one["score"] for one in answer["images"]]) == rounded([image.score for image in expected])
+    # The same pictures run through the image encoder now; stored features are rounded to 16 bits.
+    fresh = run.opened.imagine(BAT, 1000, run.results / "pictures")
+    scores = {f"{Path(one.image).parent.name}:{Path(one.image).stem}": one.score for one in fresh.images}
+    told = [one["score"] for one in answer["images"]]
+    assert status == 200 and told == pytest.approx(sorted(scores.values(), reverse=True)[:4], abs=2e-3)
+    assert told == pytest.approx([scores[one["image"]] for one in answer["images"]], abs=2e-3)
     first = answer["images"][0]
-    assert first["name"] == f"{CONCEPTS[int(names[0][:2])].word} {CONCEPTS[int(names[0][:2])].kind}"
+    (table,) = run.results.glob(f"pictures/{first['image'].partition(':')[0]}.parquet")
+    (name,) = [one.name for one in read_records(table, Picture) if one.picture_id == first["image"]]
+    assert first["name"] == name.replace("-", " ")
     seen = requests.get(server.url + first["url"], timeout=60)
-    assert seen.headers["content-type"] == "image/png" and Image.open(io.BytesIO(seen.content)).size == (40, 48)
+    assert seen.headers["content-type"] == "image/png" and Image.open(io.BytesIO(seen.content)).size == (64, 64)
     assert ask("imagine", {"sense_key": "bat%9:99:99::"})[1]["reason"] == "there is no such sense key in WordNet"
 
 
@@ -167,7 +175,7 @@ def test_only_this_machines_pages_may_ask(server):
 
 
 def test_nothing_but_the_pages_own_files_and_pictures_is_served(run, server):
-    for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/page//etc/passwd", "/pictures/99", "/pictures/-1", "/x"):
+    for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/page//etc/passwd", "/pictures/999", "/pictures/-1", "/x"):
         answer = requests.Request("GET", server.url).prepare()
         answer.url = server.url + path
         with requests.Session() as session:
@@ -311,22 +319,42 @@ def test_a_request_that_does_not_arrive_is_ended(monkeypatch):
 # --- which pictures are shown
 
 
+def test_a_finished_run_shows_its_pictures_and_four_of_its_hard_queries(run):
+    ids = {p.picture_id for style in STYLES for p in read_records(run.results / f"pictures/{style}.parquet", Picture)}
+    assert set(run.shown.read.images) == ids - set(run.broken.values()) and len(ids) == 3 * len(CONCEPTS)
+    assert all(file.is_file() for file in run.shown.files)
+    hard = {(query.word, query.phrase): query.candidates for query in run.queries}
+    assert len({query.word for query in run.shown.queries}) == 4
+    for query in run.shown.queries:
+        assert [run.shown.read.images[place] for place in query.places] == hard[query.word, query.phrase]
+    given = shown.shown_pictures(run.opened, run.archives, run.results)  # a model elsewhere
+    assert (given.files, given.queries) == (run.shown.files, run.shown.queries)
+
+
 def test_a_folder_of_pictures_shows_what_a_run_shows(run):
-    of_folder = shown.shown_pictures(run.opened, run.model, run.results / "pictures" / "noto")
-    of_run = shown.shown_pictures(run.opened, run.model, None)
-    assert of_folder.files == of_run.files == tuple(run.pictures) and len(of_run.read.images) == 12
-    assert (of_folder.read.images[3], of_folder.names[3], of_run.read.images[3]) == ("03.png", "03", "noto:03")
-    assert of_run.queries == (shown.Query("bat", "bat cave", tuple(range(10))),) and of_folder.queries == ()
-    difference = (of_folder.read.vectors.plain - of_run.read.vectors.plain).abs().max()
+    of_folder = shown.shown_pictures(run.opened, run.model, run.results / "pictures" / "emojione")
+    assert of_folder.files == tuple(run.pictures) and of_folder.queries == ()
+    assert (of_folder.read.images[3], of_folder.names[3]) == ("1F003.png", "1F003")
+    places = [run.shown.read.images.index(f"emojione:{path.stem}") for path in run.pictures]
+    difference = (of_folder.read.vectors.plain - run.shown.read.vectors.plain[places]).abs().max()
     assert difference < 2e-3
+
+
+def test_a_model_outside_of_any_run_shows_nothing_and_says_so(run, capsys):
     assert shown.shown_pictures(run.opened, run.archives, None) == shown.NOTHING
+    assert "Give --pictures FOLDER" in capsys.readouterr().err
 
 
-def test_of_very_many_pictures_a_sample_is_shown(run, monkeypatch, capsys):
-    monkeypatch.setattr(shown, "MOST", 5)
+def test_of_very_many_pictures_a_sample_is_shown_with_those_of_the_queries(run, monkeypatch, capsys):
+    monkeypatch.setattr(shown, "MOST", 45)
     some = shown.shown_pictures(run.opened, run.model, None)
-    assert len(some.read.images) == len(some.files) == 5 and some.queries == ()
-    assert "5 of 12 pictures are shown" in capsys.readouterr().err
+    assert len(some.read.images) == len(some.files) == 45 and len(set(some.files)) == 45
+    assert [asked(some, query) for query in some.queries] == [asked(run.shown, query) for query in run.shown.queries]
+    assert f"45 of {len(run.shown.files)} pictures are shown" in capsys.readouterr().err
+
+
+def asked(pictures, query):
+    return query.phrase, [pictures.read.images[place] for place in query.places]
 
 
 def test_pictures_of_the_report_s_size_are_sent_as_they_are_and_large_ones_small(tmp_path):
@@ -343,7 +371,7 @@ def test_pictures_of_the_report_s_size_are_sent_as_they_are_and_large_ones_small
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--pictures", "nowhere"), "nowhere is no folder"),
+        (("--pictures", "nowhere"), "nowhere is not a folder"),
         (("--pictures", "{archives}"), "holds no picture that can be read"),
         (("--host", "256.1.1.1"), "cannot be listened at"),
         (("--port", "{taken}"), "--port 0 takes a free one"),
@@ -351,17 +379,39 @@ def test_pictures_of_the_report_s_size_are_sent_as_they_are_and_large_ones_small
 )
 def test_what_is_wrong_is_said_before_the_page_is_there(run, server, options, message):
     given = {"archives": run.archives, "taken": server.url.rpartition(":")[2]}
-    arguments = ["serve", "--model", run.model, "--archives", run.archives, "--offline", "--port", "0"]
-    result = CliRunner().invoke(command, [*map(str, arguments), *(option.format(**given) for option in options)])
-    assert result.exit_code == 2 and message in result.stderr and "Traceback" not in result.output
+    assert message in refusal(run, *(option.format(**given) for option in options))
 
 
-def test_features_of_other_towers_are_refused(run):
-    told = run.results / "embeddings" / "pictures" / "noto" / "encoder.json"
-    kept = read_json(told)
-    write_json(told, kept | {"grid": 7})
-    try:
-        with pytest.raises(UserError, match=r"embedded by other towers than the model's .grid: 7, the model's 2"):
-            shown.shown_pictures(run.opened, run.model, None)
-    finally:
-        write_json(told, kept)
+@pytest.mark.parametrize(
+    ("lost", "options", "message"),
+    [
+        ("embeddings/pictures/*/shard-*", (), "has pictures, but no stored features of them"),
+        ("embeddings/pictures/*/shard-*/index.parquet", (), "has pictures, but no stored features of them"),
+        ("embeddings", (), "has pictures, but no stored features of them"),
+        ("pictures/*/*.png", (), "but none of these files is in"),
+        ("pictures/*/*.png", ("--pictures", "{results}"), "but none of these files is in"),
+        ("pictures/*/*.png", ("--pictures", "{results}/pictures"), "holds no picture that can be read"),
+    ],
+)
+def test_a_run_that_gives_no_picture_is_refused(run, tmp_path, lost, options, message):
+    damaged = copy_of(run, tmp_path)
+    for path in damaged.results.glob(lost):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    said = refusal(damaged, *(option.format(results=damaged.results) for option in options))
+    assert message in said and "--pictures" in said
+
+
+def refusal(run, *options):
+    """What the command says that does not start."""
+    arguments = ["serve", "--model", run.model, "--archives", run.archives, "--offline", "--port", "0", *options]
+    result = CliRunner().invoke(command, [*map(str, arguments)])
+    assert result.exit_code == 2 and "Traceback" not in result.output, result.output
+    return result.stderr
+
+
+def test_features_of_other_towers_are_refused(run, tmp_path):
+    other = copy_of(run, tmp_path)
+    told = other.results / "embeddings" / "pictures" / "noto" / "shard-0" / "encoder.json"
+    write_json(told, read_json(told) | {"grid": 7})
+    with pytest.raises(UserError, match=r"embedded by other towers than the model's .grid: 7, the model's 2"):
+        shown.shown_pictures(run.opened, other.model, None)

@@ -1,10 +1,11 @@
 """The page of `polclip serve` in a real browser: what a person types, presses, drops and sees."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 from local_chromium import CONTRAST
-from models_in_use import write_model
 from playwright.sync_api import expect
 from served_run import served_here
 from test_malformed_pictures import png
@@ -51,9 +52,12 @@ def drawn(run, count=10):
     return [(path.name, path.read_bytes()) for path in run.pictures[:count]]
 
 
-def seen(images):
-    """Whether the browser shows all of some pictures."""
-    return images.evaluate_all("all => all.every((one) => one.complete && one.naturalWidth > 0)")
+def expect_seen(images):
+    """The browser shows all of some pictures, once they are scrolled to."""
+    for image in images.all():
+        image.scroll_into_view_if_needed()
+        expect(image).to_have_js_property("complete", True)
+        expect(image).not_to_have_js_property("naturalWidth", 0)
 
 
 # --- a sentence
@@ -91,12 +95,9 @@ def test_with_the_keyboard_alone_a_word_is_chosen_and_its_senses_and_pictures_ar
         assert width == pytest.approx(sense.probability, abs=0.03)
         pictures = item.get_by_role("img")
         expect(pictures).to_have_count(5)
-        pictures.last.scroll_into_view_if_needed()
-        page.wait_for_function("[...document.querySelectorAll('.imagined img')].every((one) => one.complete)")
-        assert seen(pictures)
-        imagined = run.opened.imagine(sense.sense_key, 5, run.results / "pictures").images
-        names = pictures.evaluate_all("all => all.map((one) => one.title.slice(-2))")
-        assert names == [one.image[-6:-4] for one in imagined]
+        expect_seen(pictures)
+        imagined = run.opened.imagine(sense.sense_key, 5, run.shown.read).images
+        assert pictures.evaluate_all("all => all.map((one) => one.title)") == [one.image for one in imagined]
 
 
 def percent(ranked):
@@ -108,13 +109,27 @@ def test_examples_are_clicked(page, run):
     page.get_by_role("button", name="He swung the bat and ran.").click()
     expect(field(page, "Sentence")).to_have_value("He swung the bat and ran.")
     expect(page.locator("#sense-list > li")).to_have_count(2)
-    page.get_by_role("button", name="bat cave").click()
-    expect(page.locator("#picture-list > li")).to_have_count(10)
-    best = run.opened.rank_images("bat", "bat cave", run.pictures[:10]).images[0].image
-    expect(page.locator("#picture-list .name").first).to_have_text(f"picture {int(best[-6:-4]) + 1}")
-    assert (field(page, "Word").input_value(), field(page, "In a phrase that makes it plain").input_value()) == (
-        "bat", "bat cave",
-    )  # fmt: skip
+
+
+def test_every_sense_of_the_run_has_pictures_beside_it_and_four_of_its_queries_can_be_tried(page, run):
+    for button in page.locator(".example").all():
+        button.click()
+        expect(page.locator("#sense-list > li")).to_have_count(2)
+        expect(page.locator("#sense-list[aria-busy], .imagined span")).to_have_count(0)
+        for sense in page.locator("#sense-list > li").all():
+            expect(sense.get_by_role("img")).to_have_count(5)
+        expect_seen(page.locator("#sense-list img"))
+    buttons = page.locator(".query")
+    expect(buttons).to_have_text([query.phrase for query in run.shown.queries])
+    expect(buttons).to_have_count(4)
+    for button, query in zip(buttons.all(), run.shown.queries, strict=True):
+        button.click()
+        expect(page.locator("#ranking-title")).to_have_text(f"“{query.phrase}”, best first")
+        expect(page.locator("#picture-list > li")).to_have_count(10)
+        files = [run.shown.files[place] for place in query.places]
+        best = run.opened.rank_images(query.word, query.phrase, files).images[0].image
+        expect(page.locator("#picture-list .name").first).to_have_text(f"picture {files.index(Path(best)) + 1}")
+        assert field(page, "Word").input_value() == query.word
 
 
 @pytest.mark.parametrize(
@@ -165,15 +180,18 @@ def test_ten_pictures_are_ranked_and_described(page, run):
     )
     expect(items).to_have_count(10)
     expected = run.opened.rank_images("bat", "bat cave", run.pictures[:10]).images
-    expect(items.locator(".name")).to_have_text([image.image[-6:] for image in expected])
+    expect(items.locator(".name")).to_have_text([Path(image.image).name for image in expected])
     expect(items.locator(".percent")).to_have_text([percent(image) for image in expected])
-    expect(page.locator("#pictures-status")).to_contain_text(f"10 pictures ranked. First: {expected[0].image[-6:]}")
+    expect(page.locator("#pictures-status")).to_contain_text(
+        f"10 pictures ranked. First: {Path(expected[0].image).name}"
+    )
     for at in (0, 9):  # the last is described last
         glosses = run.opened.describe(expected[at].image, 3).glosses
         expect(items.nth(at).locator(".said li")).to_have_text(
             [f"{', '.join(one.lemmas)}: {one.gloss}" for one in glosses]
         )
-    assert seen(items.get_by_role("img"))
+    expect_seen(items.get_by_role("img"))
+    assert items.first.locator(".said li").first.evaluate("one => getComputedStyle(one).display") == "list-item"
     # Another phrase asks anew; files are taken away again.
     field(page, "In a phrase that makes it plain").fill("bat cricket")
     page.keyboard.press("Enter")
@@ -248,7 +266,7 @@ def test_a_busy_server_is_asked_again_and_one_that_is_gone_is_told(page):
 
 
 def test_without_pictures_and_index_the_page_says_what_to_type(open_page, run, tmp_path):
-    alone = write_model(tmp_path / "model", "frozen", run.archives)
+    alone = shutil.copytree(run.model, tmp_path / "model", ignore=shutil.ignore_patterns("cache"))
     opened = Disambiguator.from_pretrained(alone, archives=run.archives, download=False)
     with served_here(make_app(opened, NOTHING, "model")) as url:
         page = open_page(url=url)

@@ -27,7 +27,6 @@ from tiny_project import (
 )
 from tiny_run import rules_of, succeed
 
-from polclip import Disambiguator
 from polclip.files import read_json, read_json_lines
 from polclip.records import Picture, Sense, TextualInstance, VisualInstance, read_records
 from polclip.reporting.corpus_statistics import CORPORA_COLUMNS
@@ -280,11 +279,10 @@ def test_a_text_tower_is_trained_on_words_in_windows_and_its_folder_scores_both_
     assert next(row["n"] for row in scores["rows"] if row["subset"] == "all") > 0
 
 
-def test_a_model_of_the_run_is_used_with_its_index_and_answers_as_the_run_predicted(run):
-    made = rules_of(succeed(snakemake(run.project, "index")))
-    assert made == ["gloss_index", "index"] and rules_of(succeed(snakemake(run.project, "index"))) == []
-    archives = run.project / "resources" / "archives"
-    used = Disambiguator.from_pretrained(run.results / "models/main/seed-1", archives=archives, download=False)
+def test_a_model_of_the_run_is_used_with_its_index_and_answers_as_the_run_predicted(run, run_in_use):
+    assert rules_of(run_in_use.said) == ["gloss_index", "index"]
+    assert rules_of(succeed(snakemake(run.project, "index"))) == []
+    used = run_in_use.opened
     assert len(used.index.synset_ids) == SENSES
     instances = list(read_records(run.results / "corpora/wordnet_examples/test.parquet", TextualInstance))
     answers = used.senses([x.text for x in instances], [x.target_span for x in instances], [x.pos for x in instances])

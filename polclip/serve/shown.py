@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from polclip import run_layout
 from polclip.answers import SkippedImage
 from polclip.disambiguator import Disambiguator
 from polclip.encoders.feature_store import FeatureStore
@@ -24,6 +25,7 @@ from polclip.training.corpora import tokens_of
 
 MOST = 20_000  # pictures; of more a sample
 AT_ONCE = 64
+NO_TESTS = ("train", "dev", "pictures", "phrases")  # splits of corpora that hold no test queries
 SHOWN_SIDE = 320  # pixels
 
 
@@ -52,17 +54,31 @@ NOTHING = ShownPictures(PictureSet((), None, ()))
 def shown_pictures(disambiguator: Disambiguator, model: Path, given: Path | None) -> ShownPictures:
     """The pictures of a folder, or unless one is given those of the run that the model lies in, if it has some.
 
-    given: a folder of pictures, or the results of a run.
+    given: a folder of pictures, or the results of a run, whose stored features are used.
 
-    Raises UserError: no such folder, none of its pictures can be read, features of other towers than the model's.
+    Raises UserError: no such folder; none of its pictures can be read; features of other encoders than the model's; a
+    run whose pictures have no stored features, or none that fit its files.
     """
     if given is not None and not given.is_dir():
-        raise UserError(f"{given} is no folder. Give --pictures a folder of pictures, or the results of a run.")
+        raise UserError(f"{given} is not a folder. Give --pictures a folder of pictures, or the results of a run.")
     run = run_of(model)
     results = given or (run[0] if run else None)
-    if results is not None and (results / "embeddings" / "pictures").is_dir():
-        return _of_run(disambiguator, results.resolve())
-    return NOTHING if given is None else _of_folder(disambiguator, given)
+    if results is not None and (features := run_layout.picture_features(results)):
+        return _of_run(disambiguator, results.resolve(), features)
+    if given is not None:
+        return _of_folder(disambiguator, given)
+    if results is not None and run_layout.has_pictures(results):
+        raise UserError(
+            f"The run {results} has pictures, but no stored features of them (no folder "
+            f"{results / run_layout.PICTURE_FEATURES.format(style='*', shard='*')}). Run `snakemake embeddings` with "
+            "the settings of the run, or give --pictures FOLDER with pictures to encode now."
+        )
+    print(
+        "No pictures are shown beside senses: the model is in no run that has some. Give --pictures FOLDER to show "
+        "some.",
+        file=sys.stderr,
+    )
+    return NOTHING
 
 
 def as_png_or_jpeg(file: Path) -> tuple[bytes, str] | None:
@@ -92,29 +108,32 @@ def _of_folder(disambiguator: Disambiguator, folder: Path) -> ShownPictures:
 
 
 @torch.inference_mode()
-def _of_run(disambiguator: Disambiguator, run: Path) -> ShownPictures:
-    """Pictures of a run, whose features are at hand."""
-    folders = sorted(path.parent for path in run.glob("embeddings/pictures/*/index.parquet"))
-    store = FeatureStore(folders)
+def _of_run(disambiguator: Disambiguator, run: Path, features: dict[str, list[Path]]) -> ShownPictures:
+    """Pictures of a run, whose features are at hand: those of which both the features and the file exist."""
+    store = FeatureStore([folder for folders in features.values() for folder in folders])
     _check_towers(disambiguator, store, run)
     pictures: dict[str, tuple[Picture, Path]] = {}
-    for folder in folders:
-        tables = (run / "pictures" / f"{folder.name}.parquet", run / "corpora" / folder.name / "pictures.parquet")
-        for picture in read_records(next(filter(Path.exists, tables), tables[0]), Picture):
+    for style in features:
+        for picture in read_records(run_layout.picture_table(run, style), Picture):
             # As the run wrote it: results/NAME/pictures/..., whatever the folder is called now.
             file = run.joinpath(*Path(picture.path).parts[2:])
-            if picture.picture_id in store and file.is_relative_to(run / "pictures"):
+            if picture.picture_id in store and file.is_relative_to(run / "pictures") and file.is_file():
                 pictures[picture.picture_id] = picture, file
-    ids = _sample(pictures)
+    if not pictures:
+        raise UserError(
+            f"The run {run} has stored features of {len(store.place):,} pictures, but none of these files is in "
+            f"{run / 'pictures'}. Run `snakemake embeddings` with the settings of the run, or give --pictures FOLDER."
+        )
+    queries = _queries(run, pictures)
+    ids = _sample(pictures, {picture for query in queries for picture in query.candidates})
     device, model = disambiguator.model.device, disambiguator.model
     parts = [model.image(tokens_of(store, some, device)) for some in _progress(ids)]
-    if not parts:
-        return NOTHING
+    places = {picture: place for place, picture in enumerate(ids)}
     return ShownPictures(
         PictureSet(tuple(ids), joined(parts), ()),
-        tuple(pictures[at][1] for at in ids),
-        tuple(_spaced(pictures[at][0].name) for at in ids),
-        _queries(run, ids),
+        tuple(pictures[picture][1] for picture in ids),
+        tuple(_spaced(pictures[picture][0].name) for picture in ids),
+        tuple(Query(query.word, query.phrase, tuple(map(places.get, query.candidates))) for query in queries),
     )
 
 
@@ -130,32 +149,30 @@ def _check_towers(disambiguator: Disambiguator, store: FeatureStore, run: Path) 
                 )
 
 
-def _queries(run: Path, ids: list[str], most: int = 4) -> tuple[Query, ...]:
-    """Some visual queries of the run's tests, hard ones first, each of another word."""
-    places = {item: at for at, item in enumerate(ids)}
-    found: dict[str, Query] = {}
-    for table in sorted(run.glob("corpora/*/test.parquet"), key=lambda path: (path.parent.name != "hard", path)):
+def _queries(run: Path, shown: Container[str], most: int = 4) -> list[VisualInstance]:
+    """Some visual queries of the run's tests whose pictures can all be shown, hard ones first, each of another word."""
+    tables = [path for path in run.glob("corpora/*/*.parquet") if path.stem not in NO_TESTS]
+    found: dict[str, VisualInstance] = {}
+    for table in sorted(tables, key=lambda path: (path.parent.name != "hard", path)):
         try:
             of_table = {query.instance_id: query for query in read_records(table, VisualInstance)}
         except UserError:  # of textual instances
             continue
-        for at in order_by_digest(of_table, seed=1):
-            query = of_table[at]
-            if query.word not in found and all(one in places for one in query.candidates):
-                shown = tuple(places[one] for one in query.candidates)
-                found[query.word] = Query(query.word, query.phrase, shown)
+        for query in map(of_table.get, order_by_digest(of_table, seed=1)):
+            if query.word not in found and all(picture in shown for picture in query.candidates):
+                found[query.word] = query
             if len(found) == most:
-                return tuple(found.values())
-    return tuple(found.values())
+                return list(found.values())
+    return list(found.values())
 
 
-def _sample(names: Iterable[str]) -> list[str]:
-    """All names, or MOST of them by their digest, in their order."""
+def _sample(names: Iterable[str], kept: Container[str] = ()) -> list[str]:
+    """All names in their order, or of more than MOST a sample by their digest, in which `kept` is."""
     names = list(names)
     if len(names) <= MOST:
         return names
     print(f"{MOST:,} of {len(names):,} pictures are shown.", file=sys.stderr)
-    chosen = set(order_by_digest(names, seed=0)[:MOST])
+    chosen = set(sorted(order_by_digest(names, seed=0), key=lambda name: name not in kept)[:MOST])
     return [name for name in names if name in chosen]
 
 
