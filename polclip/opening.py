@@ -173,6 +173,11 @@ def find_archive(
             )
         # Told on stderr: stdout is for answers.
         fetch(entry, path, mirror, log=lambda said: print(said, file=sys.stderr))
+    if not archive.sha256 and path.resolve().parent != Path(folder).resolve():
+        raise UserError(
+            f"{path} is a link to another folder, and the model names no checksum of that file. Put the file itself "
+            "there."
+        )
     if archive.sha256 and (found := sha256(path)) != archive.sha256:
         raise UserError(
             f"{path} is another file than the one the model was trained with (SHA-256 {found}, expected "

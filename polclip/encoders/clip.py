@@ -6,6 +6,7 @@ make of it: the states of all its tokens before the final norm.
 
 import contextlib
 import difflib
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from PIL import Image
 from polclip.encoders.activation import check_activation
 from polclip.encoders.interface import EncodedImages, EncodedTexts, TokensOfText
 from polclip.errors import UserError
+from polclip.foreign_code import refuse_foreign_code
+from polclip.model.checked_config import in_a_sentence
 from polclip.model.clip_towers import ImageTop, check_towers, embed_text, image_states
 from polclip.model.representations import Tokens
 
@@ -32,6 +35,7 @@ def load_clip(architecture: str, weights: str, device: str = "cpu"):
     """
     import open_clip  # here, since its import takes seconds and a pair of towers does without
 
+    refuse_foreign_code()
     clip_config(architecture)
     if architecture.startswith("local-dir:") and weights:
         raise UserError(
@@ -91,16 +95,37 @@ def tokenizer_of(architecture: str, config: dict):
     if not text.get("hf_tokenizer_name"):
         return SimpleTokenizer(context_length=text.get("context_length", 77), **text.get("tokenizer_kwargs", {}))
     try:
-        return open_clip.get_tokenizer(architecture)
-    except (OSError, ValueError) as error:
-        raise UserError(f"The tokenizer of the CLIP {architecture!r} could not be loaded ({error}).") from error
+        # The folder's own settings of the tokenizer cannot allow code either.
+        return open_clip.get_tokenizer(architecture, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers raise many kinds
+        raise UserError(
+            f"The tokenizer of the CLIP {architecture!r} could not be loaded ({in_a_sentence(error)}). Name an "
+            "architecture whose tokenizer is on this disk, or run once where the model hub can be reached."
+        ) from error
 
 
-def preprocessing(config: dict):
-    """How pictures are brought to the tower's form, from what open_clip keeps of it (`visual.preprocess_cfg`)."""
+def preprocessing(config: dict | None, size: tuple[int, int]):
+    """How pictures are brought to the tower's form, from what open_clip keeps of it (`visual.preprocess_cfg`).
+
+    size: of the pictures that the tower reads, in pixels; UserError where the configuration makes others.
+    """
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    return image_transform_v2(PreprocessCfg(**config), is_train=False)
+    try:
+        told = PreprocessCfg(**config)
+        made = (told.size, told.size) if isinstance(told.size, int) else tuple(told.size)
+        if made != tuple(size):
+            raise ValueError(f"size: {told.size}, and the image tower reads {size[0]} x {size[1]} pixels")
+        for name, low in (("mean", -math.inf), ("std", 0)):
+            values = config[name]
+            if len(values) != 3 or not all(type(value) in (int, float) and low < value for value in values):
+                raise ValueError(f"{name}: three numbers, those of std above 0")
+        return image_transform_v2(told, is_train=False)
+    except Exception as error:  # torchvision checks only some of the values
+        raise UserError(
+            "`preprocess` in encoders.json does not say how pictures are brought to the image tower's size "
+            f"({in_a_sentence(error)}). Copy encoders.json again."
+        ) from error
 
 
 class ClipTextEncoder:

@@ -4,7 +4,6 @@ Weights: all-MiniLM-L6-v2 (Apache-2.0) and EfficientNet-Lite0 trained on ImageNe
 without executing code: safetensors, and `torch.load(weights_only=True)`.
 """
 
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from polclip.encoders.interface import EncodedImages, EncodedTexts, TokensOfText
 from polclip.errors import UserError
+from polclip.model.checked_config import check_memory, in_a_sentence, read_config, shapes_of
 
 
 class HuggingFaceTextEncoder:
@@ -37,9 +37,11 @@ class HuggingFaceTextEncoder:
     ) -> None:
         from transformers import AutoTokenizer  # here: the image tower does without
 
-        with _read_from(folder):
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.folder = folder
+        self.folder = Path(folder)
+        with _read_from(self.folder):
+            self.shapes = shapes_of(sorted(self.folder.glob("*.safetensors")))
+            read_config(self.folder / "config.json", self.shapes)  # before transformers reads it
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self.device = device
         self.layers = layers
         self.precision = precision
@@ -48,10 +50,21 @@ class HuggingFaceTextEncoder:
     @cached_property
     def model(self) -> nn.Module:
         """The tower; read when it is first run, since some who ask for tokens never run it."""
-        from transformers import AutoModel
+        from transformers import AutoConfig, AutoModel
 
+        own = {"local_files_only": True, "trust_remote_code": False}
         with _read_from(self.folder):
-            model = AutoModel.from_pretrained(self.folder, local_files_only=True, use_safetensors=True)
+            config = AutoConfig.from_pretrained(self.folder, **own)
+            with torch.device("meta"):
+                check_memory(AutoModel.from_config(config, trust_remote_code=False), self.shapes)
+            model, loading = AutoModel.from_pretrained(
+                self.folder, config=config, use_safetensors=True, output_loading_info=True, **own
+            )
+            # transformers would make up what is missing, and goes on.
+            if missing := sorted(name for name in loading["missing_keys"] if not name.startswith("pooler.")):
+                raise ValueError(f"the weights lack {', '.join(missing[:3])}")
+            if self.layers > config.num_hidden_layers + 1:
+                raise ValueError(f"text_layers: {self.layers}, and the encoder has {config.num_hidden_layers} layers")
         return model.eval().to(self.device)
 
     @torch.inference_mode()
@@ -81,11 +94,20 @@ class HuggingFaceTextEncoder:
 
 
 @contextmanager
-def _read_from(folder: str | Path) -> Iterator[None]:
+def _read_from(folder: Path) -> Iterator[None]:
+    """Turn what transformers, tokenizers and our own checks raise into one sentence."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} does not hold a text encoder that can be read: {error}") from error
+    except Exception as error:
+        files = [file for file in (folder / "config.json", folder / "tokenizer_config.json") if file.is_file()]
+        if any(b'"auto_map"' in file.read_bytes() for file in files):
+            reason = "it brings Python code of its own (auto_map), and nothing that is loaded runs code"
+        else:
+            reason = in_a_sentence(error)
+        raise UserError(
+            f"{folder} does not hold a text encoder that can be read: {reason}. Use one with config.json, "
+            "model.safetensors and a tokenizer of a kind that transformers has itself, such as bert."
+        ) from error
 
 
 def fold_batch_norms(model: nn.Module) -> None:
@@ -116,8 +138,10 @@ class EfficientNetLite0:
             stored = torch.load(weights, map_location="cpu", weights_only=True)
             # The file names its layers differently but lists the same tensors in the same order.
             fits = [t.shape for t in stored.values()] == [t.shape for t in names.values()]
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, AttributeError) as error:
-            raise UserError(f"{weights} cannot be read as weights: {error}") from error
+        except Exception as error:  # torch raises many kinds on damaged files
+            raise UserError(
+                f"{weights} cannot be read as weights ({in_a_sentence(error)}). Fetch the package again."
+            ) from error
         if not fits:
             raise UserError(f"{weights} does not hold the weights of EfficientNet-Lite0.")
         self.model.load_state_dict(dict(zip(names, stored.values(), strict=True)))

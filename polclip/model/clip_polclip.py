@@ -6,6 +6,7 @@ blocks want as many as a text has), w the text tower's width, v the image tower'
 
 import copy
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from polclip.errors import UserError
 from polclip.model.blocks import CrossAttentionBlock, masked_mean, unit
+from polclip.model.checked_config import settings_from
 from polclip.model.clip_towers import (
     ImageTop,
     build_clip,
@@ -47,10 +49,12 @@ class ClipModelSettings:
     sig: bool = True
     isg: bool = True
     fusion: bool = True
-    fused_image_query: str = "image"  # or generated (public code): what attends in the fusion of an image
-    fusion_pooling: str = "mean"  # or first (public code): position 0
-    w2i_text: str = "word"  # or caption (public code): which text is compared with images
-    several_positives: str = "mean"  # or sum (public code): how the positives of one row count
+    fused_image_query: Literal["image", "generated"] = (
+        "image"  # or generated (public code): what attends in the fusion of an image
+    )
+    fusion_pooling: Literal["mean", "first"] = "mean"  # or first (public code): position 0
+    w2i_text: Literal["word", "caption"] = "word"  # or caption (public code): which text is compared with images
+    several_positives: Literal["mean", "sum"] = "mean"  # or sum (public code): how the positives of one row count
     momentum: float | None = 0.995  # None (public code): the targets are the encoders in training
     temperature: float | None = 0.07  # where a learned one starts; None (public code): raw cosines
     learn_temperature: bool = True
@@ -179,6 +183,10 @@ class ClipPolCLIP(PolCLIP):
         """The trained end of the image tower; its modules are the tower's own."""
         return ImageTop(self.clip.visual, self.cut)
 
+    def try_reading(self) -> None:
+        ids = torch.zeros(1, 2, dtype=torch.long)
+        self.phrase(Tokens(None, ids, torch.ones_like(ids, dtype=torch.bool)))
+
     def word_in_context(self, texts: Tokens, inside: Tensor, of: Tensor | None = None) -> Tensor:
         """e_w [C, d] from the token ids of texts, which of them are each target's [C, t], and its text's number [C].
 
@@ -267,7 +275,7 @@ class ClipPolCLIP(PolCLIP):
 
     @classmethod
     def from_description(cls, config: dict) -> "ClipPolCLIP":
-        settings = ClipModelSettings(**config["model"])
+        settings = settings_from(ClipModelSettings, config["model"])
         clip = build_clip(config["clip"], config["text_transformer"])
         return cls(clip, settings, config["clip"], config["image_tokens"])
 

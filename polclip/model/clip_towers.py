@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from polclip.errors import UserError
+from polclip.foreign_code import refuse_foreign_code
 from polclip.model.blocks import masked_mean, unit
 from polclip.model.representations import Tokens
 
@@ -20,17 +21,31 @@ def build_clip(config: dict, text_transformer: dict | None = None) -> nn.Module:
     """A CLIP of the architecture that open_clip's configuration describes, its weights not yet loaded.
 
     text_transformer: configuration of a text tower of transformers, so that it need not be asked for on the model hub.
+
+    Raises ValueError for what would be fetched from there, and what open_clip and transformers raise on odd values.
     """
     from open_clip.model import CustomTextCLIP
 
     keys = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
     config = {key: config[key] for key in keys if key in config}
+    _check_vision(config["vision_cfg"])
+    refuse_foreign_code()
     if not text_transformer:
+        if config["text_cfg"].get("hf_model_name"):
+            raise ValueError("text_cfg names a text tower of transformers, and text_transformer does not describe it")
         return CustomTextCLIP(**config)
     with TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(text_transformer), encoding="utf-8")
         own = {"hf_model_name": folder, "hf_model_pretrained": False}
         return CustomTextCLIP(**{**config, "text_cfg": {**config["text_cfg"], **own}})
+
+
+def _check_vision(vision: dict) -> None:
+    """ValueError for image towers that `check_towers` refuses too, and that would be fetched or computed before."""
+    if vision.get("timm_model_name") or isinstance(vision.get("layers"), list):
+        raise ValueError("vision_cfg is not of a plain vision transformer")
+    if vision.get("pos_embed_type", "learnable") != "learnable":
+        raise ValueError("vision_cfg.pos_embed_type: only learnable is allowed")
 
 
 def is_bidirectional(text: nn.Module) -> bool:

@@ -32,7 +32,9 @@ class ContextTower(nn.Module):
         settings = {key: value for key, value in config.items() if key != "model_type"}
         settings["attention_probs_dropout_prob"] = 0.0
         self.transformer = AutoModel.from_config(
-            AutoConfig.for_model(config["model_type"], **settings), attn_implementation="eager"
+            AutoConfig.for_model(config["model_type"], **settings),
+            attn_implementation="eager",
+            trust_remote_code=False,
         )
         if hasattr(self.transformer, "pooler"):
             self.transformer.pooler = None  # reads the first token alone

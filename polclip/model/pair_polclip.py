@@ -7,13 +7,15 @@ Shapes: C contexts, G glosses, I images of one batch; t tokens (padded to the ba
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from polclip.errors import UserError
 from polclip.model.blocks import SelfAttentionBlock, masked_mean, means_inside, unit
+from polclip.model.checked_config import settings_from
 from polclip.model.context_tower import ContextTower
 from polclip.model.fusion import Fusion
 from polclip.model.generation import Generated, Generator
@@ -57,8 +59,27 @@ class PairModelSettings:
     temperature: float = 0.05  # where a learned one starts
     learn_temperature: bool = True
     trainable_text_blocks: int = 0  # of a text tower for words in context; 0: frozen states are read
-    word_states: str = "sentence"  # what a word's vector starts as: its sentence's, or target: its own states'
+    word_states: Literal["sentence", "target"] = (
+        "sentence"  # what a word's vector starts as: its sentence's, or target: its own states'
+    )
     sense_dropout: float | None = None  # of what is learned of each sense; None: glosses alone
+
+
+@dataclass(frozen=True)
+class TrainedParts:
+    """What else config.json says of a pair's model; the arguments of `PairPolCLIP`."""
+
+    text_transformer: dict | None
+    text_layers: int
+    text_precision: Literal["no", "bf16"]
+    senses: list
+    groups: list
+
+    def __post_init__(self) -> None:
+        if self.text_layers < 1:
+            raise ValueError("text_layers: at least 1")
+        if not all(isinstance(name, str) for name in (*self.senses, *self.groups)):
+            raise ValueError("senses, groups: lists of texts")
 
 
 class Heads(nn.Module):
@@ -148,6 +169,11 @@ class PairPolCLIP(PolCLIP):
                 f"model.trainable_text_blocks: {self.settings.trainable_text_blocks} blocks, but the text tower has "
                 f"{self.context.depth}."
             )
+        if self.context.layers > self.context.depth + 1:
+            raise UserError(
+                f"text_layers: {self.context.layers}, but the text tower has the states of {self.context.depth} blocks "
+                f"and its embeddings: at most {self.context.depth + 1}."
+            )
         if self.settings.word_states != "target":
             raise UserError(
                 "model.word_states: sentence reads a frozen sentence; a text tower that is trained puts the sense into "
@@ -157,6 +183,11 @@ class PairPolCLIP(PolCLIP):
     @property
     def reads_tokens(self) -> bool:
         return self.context is not None
+
+    def try_reading(self) -> None:
+        if self.context is not None:
+            ids = torch.zeros(1, 2, dtype=torch.long)
+            self.context.transformer(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
 
     def word_in_context(self, *read: Tensor | Tokens) -> Tensor:
         """The target words' embeddings e_w [C, d].
@@ -239,6 +270,7 @@ class PairPolCLIP(PolCLIP):
 
     @classmethod
     def from_description(cls, config: dict) -> "PairPolCLIP":
-        towers, settings = TowerSettings(**config["towers"]), PairModelSettings(**config["model"])
-        keys = ("text_transformer", "text_layers", "text_precision", "senses", "groups")
-        return cls(towers, settings, **{key: config[key] for key in keys})
+        towers = settings_from(TowerSettings, config["towers"])
+        settings = settings_from(PairModelSettings, config["model"])
+        parts = settings_from(TrainedParts, {field.name: config[field.name] for field in fields(TrainedParts)})
+        return cls(towers, settings, **vars(parts))

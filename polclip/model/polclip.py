@@ -1,18 +1,20 @@
 """What every PolCLIP has in common: one step of training, and the folder a model is saved in."""
 
 import json
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from polclip.errors import UserError
-from polclip.files import complete_or_absent, read_json, write_json
+from polclip.files import complete_or_absent, write_json
+from polclip.model.checked_config import check_memory, in_a_sentence, read_config, shapes_of
 from polclip.model.losses import candidates_loss, four_losses
 from polclip.model.parallel import gather
 from polclip.model.representations import Batch, Chunks, GlossVectors, Losses, Represented, joined
@@ -130,6 +132,9 @@ class PolCLIP(
     def _gathered(mine: Represented, count: int) -> Represented:
         return Represented(*(None if part is None else gather(part.float(), count) for part in mine))
 
+    def try_reading(self) -> None:
+        """Read two tokens with the model's own text tower, if it has one: libraries check some settings no sooner."""
+
     def own_state(self) -> dict[str, Tensor]:
         """The weights by name, without the momentum copies, which belong to training."""
         return {name: t for name, t in self.state_dict().items() if not name.startswith("momentum.")}
@@ -186,7 +191,7 @@ def check_parts(settings: Any) -> None:
         )
 
 
-def _kind(name: str) -> type[PolCLIP]:
+def _kind(name: object) -> type[PolCLIP]:
     """The class of a kind; imported when it is asked for, since open_clip takes seconds."""
     if name == "pair":
         from polclip.model.pair_polclip import PairPolCLIP
@@ -196,29 +201,47 @@ def _kind(name: str) -> type[PolCLIP]:
         from polclip.model.clip_polclip import ClipPolCLIP
 
         return ClipPolCLIP
-    raise ValueError(f"{name!r} is no kind of model; allowed: pair, clip")
+    raise ValueError(f"{name!r} is not a kind of model; allowed: pair, clip")
 
 
 def read_model(folder: str | Path) -> PolCLIP:
-    """A model from its folder, in evaluation mode; UserError where the folder holds none."""
-    try:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        weights = load_file(Path(folder) / "model.safetensors")
-        model = _kind(config["kind"]).from_description(config)
-        beside = Path(folder) / "encoders.json"
-        model.encoders = read_json(beside) if beside.exists() else None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(
-            f"{folder} is not a PolCLIP model: config.json and model.safetensors are expected ({error!r})."
-        ) from error
-    expected = model.own_state()
-    wrong = sorted(
-        name
-        for name in expected.keys() | weights.keys()
-        if name not in expected or name not in weights or expected[name].shape != weights[name].shape
-    )
+    """A model from its folder, in evaluation mode.
+
+    UserError where the folder holds none. Its sizes are compared with the weights' header first, so that a config.json
+    with huge or odd values takes no memory.
+    """
+    folder = Path(folder)
+    with _one_sentence(folder):
+        shapes = shapes_of([folder / "model.safetensors"])
+        config = read_config(folder / "config.json", shapes)
+        kind = _kind(config.get("kind"))
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            described = kind.from_description(config)
+        check_memory(described, shapes)
+        beside = folder / "encoders.json"
+        encoders = read_config(beside) if beside.exists() else None
+    expected = {name: tuple(tensor.shape) for name, tensor in described.own_state().items()}
+    wrong = sorted(name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name))
     if wrong:
-        raise UserError(f"{folder}: the weights do not fit config.json ({', '.join(wrong[:5])}).")
-    model.load_state_dict(weights, strict=False)
+        raise UserError(
+            f"{folder}: the weights do not fit config.json ({', '.join(wrong[:5])}). Copy the folder again."
+        )
+    with _one_sentence(folder):
+        model = kind.from_description(config).eval()
+        model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        with torch.inference_mode():
+            model.try_reading()
+    model.encoders = encoders
     model.restart_momentum()
     return model.eval()
+
+
+@contextmanager
+def _one_sentence(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # torch, open_clip and transformers raise many kinds on odd values
+        raise UserError(
+            f"{folder} is not a PolCLIP model: config.json and model.safetensors are expected, as training writes them "
+            f"({in_a_sentence(error)}). Copy the folder again, or name another one."
+        ) from error
