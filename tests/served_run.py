@@ -20,6 +20,7 @@ from tiny_run import succeed
 
 from polclip import Disambiguator
 from polclip.records import VisualInstance, read_records
+from polclip.serve.connections import server_config
 from polclip.serve.shown import ShownPictures, shown_pictures
 
 
@@ -82,7 +83,7 @@ def served(run: Run, *options: str) -> Iterator[Server]:
 def served_here(app: Starlette) -> Iterator[str]:
     """The address of an app that a thread of this process serves."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(server_config(app))
     thread = Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,7 +15,7 @@ import anyio
 import pytest
 import requests
 from PIL import Image
-from served_run import copy_of, memory_mb
+from served_run import copy_of, memory_mb, served_here
 from starlette.requests import Request
 from test_cli_senses import rounded
 from test_malformed_pictures import NOISE, png, written
@@ -23,11 +24,12 @@ from typer.testing import CliRunner
 
 from polclip.answers import Reason, as_plain
 from polclip.cli import app as command
+from polclip.cli.serve import _hosts
 from polclip.errors import UserError
 from polclip.files import read_json, write_json
 from polclip.records import Picture, read_records
 from polclip.serve import limits, shown
-from polclip.serve.app import LOOPBACK, make_app
+from polclip.serve.app import make_app
 from polclip.serve.limits import Refused, Turns
 
 BAT = CONCEPTS[0].sense_key
@@ -169,9 +171,150 @@ def test_only_this_machines_pages_may_ask(server):
     def status(**headers):
         return requests.post(f"{server.url}/api/words", json={"text": "a bat"}, headers=headers, timeout=60).status_code
 
-    assert status(Host="evil.example") == status(Host="127.0.0.1.evil.example:80") == 400
+    assert status(Host="evil.example") == status(Host="127.0.0.1.evil.example:80") == status(Host="192.0.2.1") == 400
     assert status(Host="localhost:9999") == status(Host="[::1]:80") == status(Origin=server.url) == 200
+    assert status(Host="LOCALHOST") == status(Host="localhost.") == 200
     assert status(Origin="http://evil.example") == status(Origin="null") == 403
+    host = server.url.removeprefix("http://")
+    for odd in (
+        "http://[::1",
+        "http://[x]",
+        "//",
+        "::",
+        "http://\xe9",
+        f"ftp://{host}",
+        host,
+        f"http://evil@{host}",
+        "",
+    ):
+        assert status(Origin=odd.encode("latin-1")) == 403, odd
+    for odd in (
+        "[::1",
+        "[x]:80",
+        "localhost:x",
+        "localhost:80:80",
+        "a@localhost",
+        "localhost/x",
+        "\xe9",
+        "localhost:999999",
+    ):
+        assert status(Host=odd.encode("latin-1")) == 400, odd
+
+
+def test_listening_for_others_allows_its_names_and_addresses_and_warns(capsys):
+    hosts = _hosts("0.0.0.0", ("0.0.0.0", 8000), ["proxy.example"])
+    assert "everyone who reaches 0.0.0.0" in (said := capsys.readouterr().err) and "--allow-host" in said
+    for name in (socket.gethostname(), "localhost:8000", "192.0.2.7:8000", "[2001:db8::1]", "Proxy.Example"):
+        assert hosts.allow(name), name
+    for name in ("evil.example", "192.0.2.7.evil.example", "", None):
+        assert not hosts.allow(name), name
+    alone = _hosts("127.0.0.1", ("127.0.0.1", 8000), ["proxy.example"])
+    assert capsys.readouterr().err == "" and alone.allow("proxy.example:80") and not alone.allow("192.0.2.7")
+    assert alone.allow("127.0.0.1:8000") and not alone.allow(socket.gethostname() + ".example")
+
+
+ODD_PATHS = (
+    "/pictures/99999999999999999999", "/pictures/" + "9" * 5_000, "/pictures/x", "/pictures/%00", "/pictures/-1",
+    "/pictures/%D9%A1", "/pictures/1.5", "/page/%00", "/page/" + "a" * 3_000, "/page/%ff", "//", "/%2e%2e/%2e%2e/x",
+)  # fmt: skip
+
+
+def raw(server, *lines, body=b""):
+    """The status of the answer to a request written by hand; 0 where the server hangs up."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        head = b"\r\n".join(line.encode("latin-1") for line in lines)
+        connection.sendall(head + b"\r\n\r\n" + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.recv(100)
+    return int(answer.split()[1]) if answer else 0
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_odd_addresses_are_not_found(server, path):
+    assert raw(server, f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close") == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Length: " + "9" * 5_000,), ("Content-Length: x",), ("Content-Length: -1",),
+        ("Content-Length: 5", "Content-Type: multipart/form-data"),
+        ("Content-Length: 5", "Content-Type: multipart/form-data; boundary="),
+        ("Content-Length: 5", "Content-Type: multipart/form-data; boundary=x; charset=none"),
+        ("Content-Length: 5", "Content-Type: multipart/form-data; boundary=\xe9\xff"),
+        ("Content-Length: 5", "Content-Type: multipart/form-data; boundary=" + "x" * 10_000),
+        ("Host: other", "Content-Length: 0"), ("X: " + "x" * 100_000, "Content-Length: 0"),
+    ],
+)  # fmt: skip
+def test_odd_headers_are_refused(server, headers):
+    status = raw(server, "POST /api/images HTTP/1.1", "Host: localhost", "Connection: close", *headers, body=b"--x--")
+    assert 400 <= status < 500
+
+
+ODD_TEXTS = ("", "\0", "\ud800", "\ud800\udc00", "%" * 50, "x" * 90_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        *(("imagine", {"sense_key": key}) for key in (*ODD_TEXTS, "bat%1:05:00", "../x", None, 5, [], {}, True)),
+        *(("imagine", {"sense_key": BAT, "k": k}) for k in (0, -5, 10**30, "7", "x", None, [], {}, 1.5, True)),
+        *(("senses", {"text": "a bat", "target": at}) for at in ([-1, 2], [2, 1], [0, 10**30], [5, 5], [1.0, 2])),
+        *(("senses", {"text": "a bat", "target": at}) for at in (*ODD_TEXTS, {}, None, True, ["bat"], [0, True])),
+        *(("senses", {"text": "a bat", "target": "bat", "pos": pos}) for pos in ODD_TEXTS),
+        *(("senses", {"text": "a bat", "target": "bat", "lemma": it}) for it in ODD_TEXTS),
+        *(("words", {"text": text}) for text in (*ODD_TEXTS, None, 5)),
+    ],
+    ids=lambda one: repr(one)[:60],
+)  # fmt: skip
+def test_odd_ids_and_targets_get_a_reason_and_never_500(ask, name, asked):
+    status, answer = ask(name, asked)
+    assert status == 200 or (400 <= status < 500 and answer["error"])
+
+
+@pytest.mark.parametrize(
+    "fields", [{"k": "x"}, {"k": "9" * 5_000}, {"k": "nan"}, {"k": "\0"}, {"k": "\u0661"}], ids=str
+)
+def test_odd_fields_of_forms_are_no_failure(run, ask, fields):
+    assert ask("describe", files=pictures_of(run, 1), **fields)[0] in (200, 400)
+
+
+# --- connections
+
+
+def half_sent(url, count, sent=b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "):
+    """Connections whose headers never end."""
+    host, port = url.removeprefix("http://").split(":")
+    found = []
+    for _ in range(count):
+        found.append(socket.create_connection((host, int(port)), timeout=60))
+        found[-1].sendall(sent)
+    return found
+
+
+def test_six_hundred_half_sent_requests_do_not_shut_the_page(server):
+    held = half_sent(server.url, 600)
+    try:
+        assert requests.get(server.url, timeout=60).ok
+        assert len(server.process.net_connections()) <= limits.MOST_CONNECTIONS + 2
+        assert requests.post(f"{server.url}/api/words", json={"text": "a bat"}, timeout=60).ok
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_headers_that_do_not_arrive_end_the_connection(run, monkeypatch):
+    monkeypatch.setattr(limits, "LONGEST_HEADERS", 0.2)
+    with served_here(make_app(run.opened, shown.NOTHING, "model")) as url:
+        whole = b"GET /page/icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        # Nothing at all; a part; a whole request, and a part of another.
+        for sent in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", whole + b"GET / HTTP/1.1\r\nHost:"):
+            (connection,) = half_sent(url, 1, sent)
+            with connection, connection.makefile("rb") as received:
+                answer = received.read()
+            assert answer.count(b"HTTP/1.1 408") == 1 and answer.count(b"HTTP/1.1 200") == (whole in sent)
+        assert requests.get(f"{url}/page/icon.svg", timeout=60).ok
 
 
 def test_nothing_but_the_pages_own_files_and_pictures_is_served(run, server):
@@ -206,7 +349,7 @@ def test_a_failure_inside_tells_the_caller_nothing_of_it():
         async def send(message):
             told.append(message)
 
-        app = make_app(SimpleNamespace(ambiguous_words=fail), shown.NOTHING, "model", LOOPBACK)
+        app = make_app(SimpleNamespace(ambiguous_words=fail), shown.NOTHING, "model")
         with pytest.raises(RuntimeError):  # for the server's log
             await app(scope, receive, send)
 

@@ -1,13 +1,19 @@
 """`polclip serve`: a page on this machine to try a model with."""
 
 import socket
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polclip.cli.common import Archives, Cache, Device, Mirror, Model, Offline, one_sentence, opened
 from polclip.errors import UserError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from polclip.serve.limits import Hosts
 
 
 def serve(
@@ -24,6 +30,14 @@ def serve(
         str, typer.Option(help="Where to listen; 0.0.0.0 lets everyone in who reaches this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Another name by which browsers may call this server, such as that of a proxy; may be given again. "
+            "Always allowed: localhost, and with --host also this machine's name and its addresses.",
+        ),
+    ] = None,
     archives: Archives = None,
     cache: Cache = None,
     mirror: Mirror = None,
@@ -34,7 +48,7 @@ def serve(
     and pictures of your own, ranked by a phrase and described.
 
     Pictures are described where the glosses are indexed (polclip index). Nothing that is sent is kept or logged.
-    At most 5,000 characters of text, 20 pictures and 50 MB a request, 16 requests at a time.
+    At most 5,000 characters of text, 20 pictures and 50 MB a request, 16 requests at a time, 200 connections.
 
     What the page asks, anything else may ask too. Bodies are JSON or (f) forms as curl -F sends them; answers are those
     of the commands with --json. A status of 400 or more comes with {"error": why}; 503 says: try again in a moment.
@@ -55,7 +69,7 @@ def serve(
     with one_sentence():
         listening = _listening(host, port)  # before the model is read, which takes longer
         disambiguator = opened(model, archives, cache, mirror, offline, device)
-        from polclip.serve.app import LOOPBACK, make_app
+        from polclip.serve.app import make_app
         from polclip.serve.shown import shown_pictures
 
         shown = shown_pictures(disambiguator, model, pictures)
@@ -63,8 +77,7 @@ def serve(
         disambiguator.senses("a bat", "bat")
         _ = disambiguator.reader.image_encoder, disambiguator.lemmas
     own = listening.getsockname()
-    hosts = LOOPBACK if own[0] in ("127.0.0.1", "::1") else None
-    app = make_app(disambiguator, shown, "/".join(model.resolve().parts[-2:]), hosts)
+    app = make_app(disambiguator, shown, "/".join(model.resolve().parts[-2:]), _hosts(host, own, allow_host or []))
     listening.listen(128)
     typer.echo(f"{_address(own)}  (Ctrl-C ends it)")
     _run(app, listening)
@@ -90,20 +103,30 @@ def _address(own: tuple) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{own[1]}/"
 
 
-def _run(app, listening: socket.socket) -> None:
+def _hosts(host: str, own: tuple, allowed: list[str]) -> "Hosts":
+    """By which names the server may be called; warns where others than this machine reach it."""
+    from polclip.serve.limits import LOOPBACK, Hosts
+
+    if ip_address(own[0].partition("%")[0]).is_loopback:
+        return Hosts.of([*LOOPBACK, own[0], *allowed])
+    names = [*LOOPBACK, socket.gethostname(), socket.getfqdn(), *allowed]
+    if own[0] not in ("0.0.0.0", "::"):
+        names.append(host)
+    names = list(dict.fromkeys(names))
+    typer.echo(
+        f"Warning: everyone who reaches {own[0]} can use this page; it asks for no password and does not encrypt. "
+        f"Browsers may call it by an IP address, {', '.join(names)}. Allow other names with --allow-host NAME.",
+        err=True,
+    )
+    return Hosts.of(names, addresses=True)
+
+
+def _run(app: "Starlette", listening: socket.socket) -> None:
     import uvicorn
 
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws="none",
-        proxy_headers=False,
-        limit_concurrency=500,
-        timeout_graceful_shutdown=5,
-    )
+    from polclip.serve.connections import server_config
+
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(server_config(app)).run(sockets=[listening])
     except KeyboardInterrupt:
         typer.echo("")

@@ -4,6 +4,7 @@ Whatever is asked ends in JSON: an answer of `polclip.answers`, or {"error": why
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from starlette.applications import Starlette
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
@@ -22,11 +22,11 @@ from starlette.staticfiles import StaticFiles
 from polclip.answers import Answer, as_plain
 from polclip.disambiguator import Disambiguator
 from polclip.serve import limits
-from polclip.serve.limits import Guard, Refused, Turns, arriving, limited
+from polclip.serve.limits import LOOPBACK, Guard, Hosts, Refused, Turns, arriving, limited
 from polclip.serve.shown import ShownPictures, as_png_or_jpeg
 
 PAGE = Path(__file__).parent / "page"
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+LOOPBACK_HOSTS = Hosts.of(LOOPBACK)
 MOST_NEAREST = 20  # pictures of a sense, glosses of a picture
 EXAMPLES = (  # a sentence, and the word to look at
     ("The bat flew out of the cave at dusk.", "bat"),
@@ -56,20 +56,13 @@ class Served:
         return self.disambiguator.index is not None and self.disambiguator.model.settings.isg
 
 
-def make_app(
-    disambiguator: Disambiguator, shown: ShownPictures, name: str, hosts: tuple[str, ...] | None = LOOPBACK
-) -> Starlette:
-    """The whole of the server.
-
-    hosts: names that requests may have in their Host header, since any site may have a name of its own lead to
-    127.0.0.1; None: all.
-    """
+def make_app(disambiguator: Disambiguator, shown: ShownPictures, name: str, hosts: Hosts = LOOPBACK_HOSTS) -> Starlette:
+    """The whole of the server, for requests that call it by one of the `hosts`."""
     served = Served(disambiguator, shown, name, Turns(), Turns(at_once=2, waiting=200))
-    trusted = [Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)] if hosts else []
     app = Starlette(
         routes=[
             Route("/", page),
-            Route("/pictures/{place:int}", picture),
+            Route("/pictures/{place}", picture),
             Route("/api/words", words, methods=["POST"]),
             Route("/api/senses", senses, methods=["POST"]),
             Route("/api/imagine", imagine, methods=["POST"]),
@@ -77,7 +70,7 @@ def make_app(
             Route("/api/describe", describe, methods=["POST"]),
             Mount("/page", StaticFiles(directory=PAGE)),
         ],
-        middleware=[*trusted, Middleware(Guard)],
+        middleware=[Middleware(Guard, hosts=hosts)],
         exception_handlers={Refused: _refused, HTTPException: _no_such_thing, Exception: _failed},
     )
     app.state.served = served
@@ -98,7 +91,9 @@ def page(request: Request) -> HTMLResponse:
 
 
 async def picture(request: Request) -> Response:
-    served, place = _served(request), request.path_params["place"]
+    served, number = _served(request), request.path_params["place"]
+    # Python refuses to read a number of thousands of digits.
+    place = int(number) if re.fullmatch("[0-9]{1,9}", number) else len(served.shown.files)
     if place >= len(served.shown.files):
         raise HTTPException(404)
     async with served.small.place():

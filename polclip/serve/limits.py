@@ -1,9 +1,12 @@
 """What keeps the server up and to itself: how much a request may bring, how many wait, and who may ask."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -21,6 +24,8 @@ MOST_PICTURES = 20  # in one request
 LARGEST_PICTURES = 50_000_000  # bytes, of all in one request
 LONGEST_SENDING = 60.0  # seconds that a request may take to arrive
 LONGEST_WAIT = 30.0  # seconds that it may wait for its turn
+LONGEST_HEADERS = 10.0  # seconds that the headers of a request may take to arrive
+MOST_CONNECTIONS = 200  # open at once; a browser opens six
 MOST_WAITING = 16  # requests, those whose turn it is included
 
 HEADERS = {
@@ -50,7 +55,7 @@ def limited(request: Request, most: int) -> Request:
     """The request with a body that ends in `Refused` as soon as it is known to be of more than `most` bytes."""
     too_large = Refused(413, f"Too much was sent: at most {most // 1000:,} kB in one request.")
     told = request.headers.get("content-length", "0")
-    if not told.isdigit() or int(told) > most:
+    if not told.isdecimal() or len(told) > 15 or int(told) > most:
         raise too_large
     received = 0
 
@@ -108,11 +113,56 @@ class Turns:
             self.free.release()
 
 
-class Guard:
-    """Refuses what other sites' pages send, and puts HEADERS on every answer."""
+HOST = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/@?#\[\]]+)(:[0-9]{1,5})?")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+
+@dataclass(frozen=True)
+class Hosts:
+    """The names by which requests may call this server, in their Host header.
+
+    A page of another site could have its own name lead to this machine (DNS rebinding), and would then be allowed to
+    read the answers. An address is no such name.
+    """
+
+    names: frozenset[str]
+    addresses: bool = False  # whether any IP address is allowed too
+
+    @classmethod
+    def of(cls, names: Iterable[str], addresses: bool = False) -> "Hosts":
+        return cls(frozenset(name.lower().rstrip(".") for name in names), addresses)
+
+    def allow(self, header: str | None) -> bool:
+        """Whether a Host header, a name or address with or without a port, is one of these."""
+        match = HOST.fullmatch(header or "")
+        if match is None:
+            return False
+        host = match["host"].lower().strip("[]").rstrip(".")
+        return host in self.names or (self.addresses and _is_address(host))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_own(origin: str, host: str | None) -> bool:
+    """Whether an Origin header names this server itself, as the Host header calls it."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and host is not None and parts.netloc.lower() == host.lower()
+
+
+class Guard:
+    """Refuses requests by other names than this server's and those of other sites' pages; puts HEADERS on answers."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+        self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -125,8 +175,11 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        host = headers.get("host")
+        if not self.hosts.allow(host):
+            why = "This name is not allowed in the Host header. Start the server with --allow-host NAME to allow it."
+            await JSONResponse({"error": why}, 400)(scope, receive, send_guarded)
+        elif not all(_is_own(origin, host) for origin in headers.getlist("origin")):
             await JSONResponse({"error": "Pages of other sites may not ask."}, 403)(scope, receive, send_guarded)
         else:
             await self.app(scope, receive, send_guarded)
