@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from polclip.corpora.pos_tags import ALLOWED as POS_TAGS
+
 if TYPE_CHECKING:
     import pandas as pd
-
-from polclip.corpora.pos_tags import ALLOWED as POS_TAGS
 
 
 class Reason(StrEnum):

@@ -181,6 +181,7 @@ def test_a_megabyte_and_a_line_without_end_are_refused_in_their_places(run, monk
         (("senses", "--format", "xml"), 2, "allowed: text | jsonl | json | csv | tsv"),
         (("senses", "a bat", "--device", "tpu"), 2, "'tpu' is not allowed"),
         (("senses", "a bat", "--top", "-1"), 2, "--top"),
+        (("senses", "a bat", "--pos", "x"), 2, "--pos: 'x' is not allowed; allowed: "),
         (("imagine", "bat%1:05:00::", "none.png", "-k", "0"), 2, "-k"),
         (("imagine", "bat%9:99:99::", "none.png"), 1, "there is no such sense key"),
         (("images", "bat", "bat cave", "none.png"), 1, "none.png: missing"),

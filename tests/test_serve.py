@@ -556,5 +556,5 @@ def test_features_of_other_towers_are_refused(run, tmp_path):
     other = copy_of(run, tmp_path)
     told = other.results / "embeddings" / "pictures" / "noto" / "shard-0" / "encoder.json"
     write_json(told, read_json(told) | {"grid": 7})
-    with pytest.raises(UserError, match=r"embedded by other towers than the model's .grid: 7, the model's 2"):
+    with pytest.raises(UserError, match=r"embedded by other encoders than the model's .grid: 7, the model's 2"):
         shown.shown_pictures(run.opened, other.model, None)

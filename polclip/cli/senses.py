@@ -24,6 +24,8 @@ from polclip.cli.common import (
     prints_utf8,
 )
 from polclip.cli.inputs import Asked, batches, format_of, read_asked
+from polclip.corpora.pos_tags import ALLOWED as POS_TAGS
+from polclip.corpora.pos_tags import wordnet_pos
 from polclip.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ def senses(
             raise UserError("Give a TEXT or --file, not both.")
         if text is None and file is None and sys.stdin.isatty():
             raise UserError("Give a TEXT, --file FILE, or texts on stdin.")
+        if pos is not None and wordnet_pos(pos) is None:
+            raise UserError(f"--pos: {pos!r} is not allowed; allowed: {POS_TAGS}. For example: --pos n")
         form = format_of("" if file is None else file.name, form)
         disambiguator = opened(model, archives, cache, mirror, offline, device)
         if text is not None:

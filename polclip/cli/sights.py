@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from polclip.cli.common import (
     opened,
     prints_utf8,
 )
+
+if TYPE_CHECKING:
+    from polclip.disambiguator import Disambiguator
+    from polclip.reading import PictureSet
 
 Pictures = Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Files, or one folder of pictures.")]
 HowMany = Annotated[int, typer.Option("-k", min=1, metavar="K", help="How many to print, best first.")]
@@ -45,7 +49,7 @@ def images(
     """
     with one_sentence():
         disambiguator = opened(model, archives, cache, mirror, offline, device)
-        answer = disambiguator.rank_images(word, phrase, _given(pictures), definition)
+        answer = disambiguator.rank_images(word, phrase, _read(disambiguator, pictures), definition)
         _print_images(answer, as_json)
 
 
@@ -63,11 +67,13 @@ def imagine(
 ) -> None:
     """Find the pictures nearest to what the model imagines of a sense: SIG's implicit image of its gloss.
 
+    For pictures of a run (results/NAME/pictures, or a style in it) the features that the run stored are used.
+
     Example: polclip imagine bat%1:05:00:: results/demo/pictures/noto --model results/demo/models/main/seed-42
     """
     with one_sentence():
         disambiguator = opened(model, archives, cache, mirror, offline, device)
-        _print_images(disambiguator.imagine(sense_key, k, _given(pictures)), as_json)
+        _print_images(disambiguator.imagine(sense_key, k, _read(disambiguator, pictures)), as_json)
 
 
 def describe(
@@ -125,8 +131,13 @@ def index(
         typer.echo(opened(model, archives, cache, mirror, offline, device).build_index(output))
 
 
-def _given(pictures: list[Path]) -> list[Path] | Path:
-    return pictures[0] if len(pictures) == 1 else pictures
+def _read(disambiguator: "Disambiguator", pictures: list[Path]) -> "PictureSet":
+    """Pictures for questions; those of a run by their stored features."""
+    if len(pictures) > 1:
+        return disambiguator.read_pictures(pictures)
+    from polclip.stored_pictures import pictures_of
+
+    return pictures_of(disambiguator, pictures[0])
 
 
 def _print_images(answer, as_json: bool) -> None:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from polclip import run_layout
-from polclip.answers import SkippedImage
 from polclip.disambiguator import Disambiguator
 from polclip.encoders.feature_store import FeatureStore
 from polclip.errors import UserError
@@ -21,10 +19,10 @@ from polclip.pictures import read_picture
 from polclip.reading import PictureSet, files_of
 from polclip.records import Picture, VisualInstance, read_records
 from polclip.selection import order_by_digest
+from polclip.stored_pictures import check_encoders, in_batches, joined_sets
 from polclip.training.corpora import tokens_of
 
 MOST = 20_000  # pictures; of more a sample
-AT_ONCE = 64
 NO_TESTS = ("train", "dev", "pictures", "phrases")  # splits of corpora that hold no test queries
 SHOWN_SIDE = 320  # pixels
 
@@ -97,7 +95,7 @@ def _of_folder(disambiguator: Disambiguator, folder: Path) -> ShownPictures:
     """Pictures of a folder, which are run through the image tower now."""
     files = {str(file): file for file in files_of(folder)}
     files = {name: files[name] for name in _sample(files)}
-    read = _joined(disambiguator.read_pictures(some) for some in _progress(list(files.values())))
+    read = joined_sets(disambiguator.read_pictures(some) for some in in_batches(list(files.values())))
     if read.vectors is None:
         raise UserError(f"{folder} holds no picture that can be read. Give --pictures a folder that does.")
     found = tuple(files[name] for name in read.images)
@@ -111,7 +109,7 @@ def _of_folder(disambiguator: Disambiguator, folder: Path) -> ShownPictures:
 def _of_run(disambiguator: Disambiguator, run: Path, features: dict[str, list[Path]]) -> ShownPictures:
     """Pictures of a run, whose features are at hand: those of which both the features and the file exist."""
     store = FeatureStore([folder for folders in features.values() for folder in folders])
-    _check_towers(disambiguator, store, run)
+    check_encoders(disambiguator, store, run)
     pictures: dict[str, tuple[Picture, Path]] = {}
     for style in features:
         for picture in read_records(run_layout.picture_table(run, style), Picture):
@@ -127,7 +125,7 @@ def _of_run(disambiguator: Disambiguator, run: Path, features: dict[str, list[Pa
     queries = _queries(run, pictures)
     ids = _sample(pictures, {picture for query in queries for picture in query.candidates})
     device, model = disambiguator.model.device, disambiguator.model
-    parts = [model.image(tokens_of(store, some, device)) for some in _progress(ids)]
+    parts = [model.image(tokens_of(store, some, device)) for some in in_batches(ids)]
     places = {picture: place for place, picture in enumerate(ids)}
     return ShownPictures(
         PictureSet(tuple(ids), joined(parts), ()),
@@ -135,18 +133,6 @@ def _of_run(disambiguator: Disambiguator, run: Path, features: dict[str, list[Pa
         tuple(_spaced(pictures[picture][0].name) for picture in ids),
         tuple(Query(query.word, query.phrase, tuple(map(places.get, query.candidates))) for query in queries),
     )
-
-
-def _check_towers(disambiguator: Disambiguator, store: FeatureStore, run: Path) -> None:
-    settings = disambiguator.encoders.settings
-    decisive = ("kind", "grid") if settings.kind == "pair" else ("kind", "clip_architecture", "trainable_image_blocks")
-    for told in store.described:
-        for name in decisive:
-            if name in told and told[name] != getattr(settings, name):
-                raise UserError(
-                    f"The pictures of {run} were embedded by other towers than the model's ({name}: {told[name]!r}, "
-                    f"the model's {getattr(settings, name)!r}). Name a folder of pictures: --pictures FOLDER"
-                )
 
 
 def _queries(run: Path, shown: Container[str], most: int = 4) -> list[VisualInstance]:
@@ -174,22 +160,6 @@ def _sample(names: Iterable[str], kept: Container[str] = ()) -> list[str]:
     print(f"{MOST:,} of {len(names):,} pictures are shown.", file=sys.stderr)
     chosen = set(sorted(order_by_digest(names, seed=0), key=lambda name: name not in kept)[:MOST])
     return [name for name in names if name in chosen]
-
-
-def _progress(items: list) -> Iterable[list]:
-    """Lists of AT_ONCE items; how far they are stands on stderr, where it takes long."""
-    with tqdm(total=len(items), desc="pictures", unit="picture", delay=2, leave=False, file=sys.stderr) as progress:
-        for start in range(0, len(items), AT_ONCE):
-            yield items[start : start + AT_ONCE]
-            progress.update(len(items[start : start + AT_ONCE]))
-
-
-def _joined(parts: Iterable[PictureSet]) -> PictureSet:
-    parts = list(parts)
-    vectors = [part.vectors for part in parts if part.vectors is not None]
-    images = tuple(image for part in parts for image in part.images)
-    skipped: tuple[SkippedImage, ...] = tuple(one for part in parts for one in part.skipped)
-    return PictureSet(images, joined(vectors) if vectors else None, skipped)
 
 
 def _spaced(name: str) -> str:
