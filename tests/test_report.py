@@ -26,7 +26,7 @@ from polclip.reporting.figures import over_seeds
 from polclip.reporting.gallery import chosen, textual_example, thumbnail
 from polclip.reporting.inputs import ReportInputs, ReportSettings
 from polclip.reporting.outcomes import Learned, reasons, wilson
-from polclip.reporting.page import write_report
+from polclip.reporting.page import read_logs, write_report
 from polclip.reporting.summary import headline, score_table, verdict
 from polclip.reporting.tables import score_rows, write_scores, write_significance
 
@@ -338,7 +338,8 @@ def test_the_page_asks_for_nothing_and_runs_only_its_own_script(page):
     for node in tree.all():
         for name in ("src", "href", "xlink:href", "srcset", "action", "poster", "data"):
             value = node.attributes.get(name)
-            assert value is None or value.startswith(("data:", "#")), f"{node.tag} {name}={value[:60]}"
+            own = value is None or value.startswith(("data:", "#")) or (node.tag, value) == ("a", "data.html")
+            assert own, f"{node.tag} {name}={value[:60]}"
     style = tree.one("style").text()
     assert "@import" not in style and "url(" not in style
     assert re.search(r"default-src 'none'; .*script-src 'sha256-[\w+/]+=*'", html)
@@ -350,8 +351,7 @@ def test_the_page_is_accessible(page):
     tree, html = page
     ids = [node.attributes["id"] for node in tree.all() if "id" in node.attributes]
     assert len(ids) == len(set(ids))
-    for node in tree.all("a"):
-        assert node.attributes["href"][1:] in ids
+    assert {node.attributes["href"] for node in tree.all("a")} <= {"data.html", *(f"#{one}" for one in ids)}
     assert all(image.attributes.get("alt") for image in tree.all("img"))
     assert all(head.attributes.get("scope") for head in tree.all("th"))
     assert all(table.all("caption") for table in tree.all("table"))
@@ -531,10 +531,29 @@ def test_seeds_are_averaged_before_they_are_compared():
     ]
     curve = over_seeds(runs, "loss")
     assert curve.to_dict("list") == {
-        "step": [0.0, 1.0], "mean": [1.5, 3.0], "low": [1.0, 3.0], "high": [2.0, 3.0],
+        "step": [0.0], "minutes": [0.0], "mean": [1.5], "low": [1.0], "high": [2.0],
     }  # fmt: skip
     binned = over_seeds([[{"step": step, "loss": float(step)} for step in range(1000)]], "loss", bins=10)
     assert len(binned) == 10 and binned["mean"][0] == pytest.approx(49.5)
+
+
+def test_a_curve_over_time_joins_means_of_the_same_seeds():
+    """A fast and a slow seed, one better than the other by 10: no saw."""
+    runs = [[{"step": s, "seconds": s * pace, "dev_textual": 50 + 10 * seed + s} for s in range(9)] for seed, pace in
+            enumerate((60, 240))]  # fmt: skip
+    curve = over_seeds(runs, "dev_textual")
+    assert curve["mean"].tolist() == [55 + s for s in range(9)]
+    assert curve["minutes"].tolist() == [2.5 * s for s in range(9)]
+
+
+def test_a_loss_that_an_experiment_does_not_have_is_not_drawn(tmp_path):
+    """Trainings log 0 for it."""
+    paths = [tmp_path / experiment / "seed-1" / "metrics.jsonl" for experiment in ("main", "text_only")]
+    for path, sig in zip(paths, (0.5, 0.0), strict=True):
+        write_json_lines(path, [{"step": step, "loss": 1.0, "loss_sig": sig * step} for step in range(3)])
+    logs = read_logs(paths)
+    assert list(over_seeds(logs["main"], "loss_sig")["mean"]) == [0, 0.5, 1]
+    assert over_seeds(logs["text_only"], "loss_sig").empty and len(over_seeds(logs["text_only"], "loss")) == 3
 
 
 def test_scores_are_gathered_in_order_and_a_broken_file_is_named(tmp_path):

@@ -86,36 +86,34 @@ def _figure(width: float, height: float, title: str = "") -> tuple[Figure, matpl
     return figure, figure.add_subplot()
 
 
-def over_seeds(
-    runs: Sequence[Sequence[Mapping]], key: str, bins: int = 120, over: str = "step", unit: float = 1
-) -> pd.DataFrame:
-    """One value of the logs of several seeds as columns step, mean, low, high (lowest and highest seed).
+def over_seeds(runs: Sequence[Sequence[Mapping]], key: str, bins: int = 120) -> pd.DataFrame:
+    """One value of the logs of several seeds as columns step, minutes, mean, low, high (lowest and highest seed).
 
-    Steps are gathered in at most `bins` equal stretches, each seed averaged before the seeds are. `over` names what
-    stands for steps in place of them, counted in `unit`.
+    Steps are gathered in at most `bins` equal stretches, each seed averaged before the seeds are. A stretch that one of
+    the seeds lacks is left out, so that all points are means of the same seeds.
     """
     rows = [
-        (seed, line[over] / unit, line[key])
+        (seed, line["step"], line.get("seconds", 0) / 60, line[key])
         for seed, run in enumerate(runs)
         for line in run
-        if isinstance(line.get(key), int | float) and over in line
+        if isinstance(line.get(key), int | float) and "step" in line
     ]
-    table = pd.DataFrame(rows, columns=["seed", "step", "value"])
+    table = pd.DataFrame(rows, columns=["seed", "step", "minutes", "value"])
     if table.empty:
-        return pd.DataFrame(columns=["step", "mean", "low", "high"])
-    width = table["step"].max() / bins or 1
-    if over == "step":
-        width = max(1, -(-(int(table["step"].max()) + 1) // bins))
-    by_seed = table.assign(bin=table["step"] // width).groupby(["bin", "seed"])[["step", "value"]].mean()
+        return pd.DataFrame(columns=["step", "minutes", "mean", "low", "high"])
+    width = max(1, -(-(int(table["step"].max()) + 1) // bins))
+    by_seed = table.assign(bin=table["step"] // width).groupby(["bin", "seed"])[["step", "minutes", "value"]].mean()
     by_bin = by_seed.groupby("bin")
-    return pd.DataFrame(
+    curve = pd.DataFrame(
         {
             "step": by_bin["step"].mean(),
+            "minutes": by_bin["minutes"].mean(),
             "mean": by_bin["value"].mean(),
             "low": by_bin["value"].min(),
             "high": by_bin["value"].max(),
         }
-    ).reset_index(drop=True)
+    )
+    return curve[by_bin.size() == table["seed"].nunique()].reset_index(drop=True)
 
 
 def learning_curve(
@@ -126,8 +124,8 @@ def learning_curve(
     minutes: bool = False,
 ) -> Markup | None:
     """One panel: `key` over the steps, or over minutes, a line and a band an experiment; None when nobody logged it."""
-    over = {"over": "seconds", "unit": 60} if minutes else {}
-    curves = {name: over_seeds(runs, key, **over) for name, runs in logs.items()}
+    over = "minutes" if minutes else "step"
+    curves = {name: over_seeds(runs, key) for name, runs in logs.items()}
     curves = {name: curve for name, curve in curves.items() if len(curve)}
     if not curves:
         return None
@@ -135,11 +133,11 @@ def learning_curve(
         figure, axes = _figure(4.0, 2.5, title)
         for name, curve in curves.items():
             index = colours[name]
-            axes.fill_between(curve["step"], curve["low"], curve["high"], color=colour(index), alpha=0.18, lw=0)
+            axes.fill_between(curve[over], curve["low"], curve["high"], color=colour(index), alpha=0.18, lw=0)
             marker = "o" if len(curve) <= 30 else None
             dashes = tuple(float(length) for length in DASHES[index % SERIES].split())
             style = {"color": colour(index), "lw": 1.8, "ls": (0, dashes) if dashes else "-"}
-            axes.plot(curve["step"], curve["mean"], marker=marker, ms=3, **style)
+            axes.plot(curve[over], curve["mean"], marker=marker, ms=3, **style)
         axes.set_xlabel("minutes of training" if minutes else "step")
         axes.grid(axis="y")
         axes.set_axisbelow(True)
@@ -218,10 +216,13 @@ def shares(ranges: Mapping[str, float], title: str, unit: str) -> Markup:
         return inline_svg(figure, f"shares-{_slug(f'{unit} {title}')}", f"{title}, {unit}: {text}.")
 
 
-def forest(tests: pd.DataFrame) -> Markup:
-    """Paired differences with their intervals, one row a test; filled where the interval leaves out 0."""
+def forest(tests: pd.DataFrame, narrow: bool = False) -> Markup:
+    """Paired differences with their intervals, one row per test; filled where the interval leaves out 0.
+
+    narrow: for a phone, with the names of a row above it instead of beside it.
+    """
     with matplotlib.rc_context(_style):
-        figure, axes = _figure(11, 0.65 + 0.29 * len(tests))
+        figure, axes = _figure(*(4.0, 0.8 + 0.45 * len(tests)) if narrow else (11, 0.65 + 0.29 * len(tests)))
         labels = []
         for row, (_, test) in enumerate(tests.iterrows()):
             apart = separable(test)
@@ -238,15 +239,21 @@ def forest(tests: pd.DataFrame) -> Markup:
             pair = f"{test['experiment_a']} {MINUS} {test['experiment_b']}"
             labels.append(f"{test['benchmark']} {metric_name(test['metric'])} · {pair}")
         axes.axvline(0, color=INK, lw=1)
-        axes.set_yticks(range(len(tests)), labels)
-        axes.tick_params(axis="y", labelcolor=INK)
-        axes.set_ylim(len(tests) - 0.4, -0.6)
+        if narrow:
+            axes.set_yticks([])
+            for row, label in enumerate(labels):
+                axes.text(0, row - 0.38, label, fontsize=8, transform=axes.get_yaxis_transform())
+            axes.set_ylim(len(tests) - 0.4, -0.8)
+        else:
+            axes.set_yticks(range(len(tests)), labels)
+            axes.tick_params(axis="y", labelcolor=INK)
+            axes.set_ylim(len(tests) - 0.4, -0.6)
         axes.set_xlabel("difference in points")
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         axes.spines["left"].set_visible(False)
         label = "Forest plot of the paired differences; the table beside it has the same numbers."
-        return inline_svg(figure, "forest", label)
+        return inline_svg(figure, "forest-narrow" if narrow else "forest", label)
 
 
 def _slug(text: str) -> str:

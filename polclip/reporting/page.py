@@ -148,10 +148,17 @@ def as_yaml(config: Mapping | None) -> str:
 
 
 def read_logs(paths: Sequence[str | Path]) -> dict[str, list[list[dict]]]:
-    """Experiment to the training logs of its seeds."""
+    """Experiment to the training logs of its seeds, without the losses that the experiment does not have.
+
+    A training logs 0 for those, as `loss_sig` of a training on texts alone. A loss that is computed is not always 0.
+    """
     logs: dict[str, list[list[dict]]] = {}
     for path in sorted(paths, key=run_of):
         logs.setdefault(run_of(path)[0], []).append(list(read_json_lines(path)))
+    for name, runs in logs.items():
+        losses = {key for run in runs for line in run for key in line if key.startswith("loss")}
+        absent = {key for key in losses if not any(line.get(key) for run in runs for line in run)}
+        logs[name] = [[{key: line[key] for key in line if key not in absent} for line in run] for run in runs]
     return logs
 
 
@@ -164,11 +171,11 @@ def learning_curves(logs: Mapping[str, list[list[dict]]], colours: Mapping[str, 
 
 def paired_tests(inputs: ReportInputs) -> dict:
     if not inputs.significance:
-        return {"tests": [], "forest": None}
+        return {"tests": [], "forests": []}
     tests = read_table(inputs.significance, SIGNIFICANCE_COLUMNS)
     # MRR stays in the table of all numbers: beside HR@1 it would say everything twice.
     shown = tests[tests["metric"] != "mrr"]
     rows = [
         row | {"verdict": summary.verdict(row), "separable": summary.separable(row)} for row in tests.to_dict("records")
     ]
-    return {"tests": rows, "forest": figures.forest(shown) if len(shown) else None}
+    return {"tests": rows, "forests": [figures.forest(shown, narrow) for narrow in (False, True) if len(shown)]}

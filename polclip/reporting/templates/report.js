@@ -23,7 +23,7 @@ function save(name, text, type) {
 
 // --- tables: sorted by a click on a head, filtered where they are long, saved as they are shown
 
-const LONG = 12;
+const MOST = 10; // rows of a table that are open at first
 
 function order(cell) {
   const text = cell.dataset.value ?? said(cell);
@@ -47,6 +47,18 @@ function sort(table, place, head) {
     rows.sort(([a], [b]) => a.empty - b.empty || (down ? -1 : 1) * compare(a, b));
     body.append(...rows.map(([, row]) => row));
   }
+  limit(table);
+}
+
+// Leave MOST rows of a long table open, and put the others behind a button.
+function limit(table) {
+  const rows = [...table.tBodies].flatMap((body) => [...body.rows]).filter((row) => !row.hidden);
+  for (const [place, row] of rows.entries()) row.classList.toggle("beyond", place >= MOST);
+  const button = table.nextElementSibling;
+  button.hidden = rows.length <= MOST;
+  const clipped = table.classList.contains("clipped");
+  button.textContent = clipped ? `Show all ${rows.length} rows` : `Show the first ${MOST} rows`;
+  button.setAttribute("aria-expanded", String(!clipped));
 }
 
 function asTsv(table) {
@@ -63,7 +75,7 @@ function furnish(table, name) {
   }
   const tools = make("span", { className: "tools" });
   const all = () => [...table.tBodies].flatMap((body) => [...body.rows]);
-  if (all().length > LONG || table.closest("#compare")) {
+  if (all().length > MOST || table.closest("#compare")) {
     const box = make("input", { type: "search", placeholder: "filter rows" });
     const count = make("span", { className: "count", role: "status" });
     box.setAttribute("aria-label", `Filter rows: ${what}`);
@@ -72,14 +84,23 @@ function furnish(table, name) {
       const rows = all();
       for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
       count.textContent = box.value ? `${rows.filter((row) => !row.hidden).length} of ${rows.length}` : "";
+      limit(table);
     });
     tools.append(box, count);
   }
-  const button = make("button", { type: "button", title: "Save the rows that are shown" }, "TSV");
+  const button = make("button", { type: "button", title: "Save all rows that pass the filter" }, "TSV");
   button.setAttribute("aria-label", `Save as TSV: ${what}`);
   button.addEventListener("click", () => save(`${name}.tsv`, asTsv(table), "text/tab-separated-values"));
   tools.append(button);
   table.caption.append(tools);
+  const more = make("button", { type: "button", className: "more" });
+  more.addEventListener("click", () => {
+    table.classList.toggle("clipped");
+    limit(table);
+  });
+  table.classList.add("clipped");
+  table.after(more);
+  limit(table);
 }
 
 for (const section of document.querySelectorAll("section")) {
