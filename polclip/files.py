@@ -56,7 +56,13 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def read_json(path: str | Path) -> object:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read one JSON value; UserError where the file holds none."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} does not hold JSON, or was cut off ({error}). Delete it and run the same command again."
+        ) from error
 
 
 def write_json_lines(path: str | Path, values: Iterable[object]) -> None:

@@ -5,6 +5,7 @@ each sense, `senses.npy` (what words are compared with), all [synsets, d] in 32 
 """
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from polclip.model.polclip import PolCLIP
 from polclip.model.representations import Represented
 from polclip.training.chunks import represent_glosses
 
+log = logging.getLogger(__name__)
 AT_ONCE = 512
 SAVE_EVERY = 20  # batches: half a minute on two cores
 PROGRESS = "progress.json"
@@ -122,8 +124,10 @@ def _rows_done(partial: Path, description: dict) -> int:
         rows_done = progress.pop("rows_done")
         if progress == description:
             return rows_done
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except FileNotFoundError:
         pass
+    except (OSError, UserError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s cannot be read (%s): the index is built anew.", partial / PROGRESS, error)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     return 0
@@ -158,7 +162,7 @@ class GlossIndex:
             }
             fits = all(array.shape == (len(ids), told["embed"]) for array in arrays.values())
             of_this = told["model"] == digest
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"{folder} is no index of glosses that can be read ({error!r}). {how}") from error
         if not of_this:
             raise UserError(f"{folder} is the index of another model. {how}")

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polclip.babelnet import is_babelnet_id, mapped_senses
@@ -207,6 +208,16 @@ def _sense(line: str) -> Sense:
     return Sense(key, lemma, pos, ss_type, int(number), int(tag_count), f"{offset}-{ss_type}")
 
 
+def _columns(path: str | Path) -> dict[str, list]:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path} is not a table of the inventory ({error}). Delete it and run the same command again."
+        ) from error
+    return {name: table[name].to_pylist() for name in table.column_names}
+
+
 @dataclass(frozen=True)
 class Inventory:
     """WordNet's senses and synsets, looked up by lemma, sense key or synset id.
@@ -219,10 +230,8 @@ class Inventory:
 
     @classmethod
     def read(cls, senses_path: str | Path, synsets_path: str | Path) -> "Inventory":
-        """Read the two tables that `build_inventory` wrote."""
-        tables = (pq.read_table(path) for path in (senses_path, synsets_path))
-        senses, synsets = ({name: table[name].to_pylist() for name in table.column_names} for table in tables)
-        return cls(senses, synsets)
+        """Read the two tables that `build_inventory` wrote; UserError where one cannot be read."""
+        return cls(_columns(senses_path), _columns(synsets_path))
 
     @cached_property
     def _sense_rows(self) -> dict[str, int]:

@@ -47,6 +47,29 @@ def test_a_later_process_resumes_what_an_earlier_one_left(server, destination):
     assert server.ranges[1] is not None
 
 
+@pytest.mark.parametrize(
+    "note", ["null", "[]", "7", "{}", "", '{"url": 1', "\xff", '{"url": "URL", "total": 9}', "[" * 100_000]
+)
+def test_a_note_that_cannot_be_read_starts_the_download_anew_and_says_so(server, destination, note):
+    destination.parent.mkdir(parents=True)
+    destination.with_name("bats.zip.part").write_bytes(b"half")
+    told = destination.with_name("bats.zip.part.json")
+    told.write_bytes(note.replace("URL", server.url).encode("latin-1"))
+    _, log = fetch_quickly(dataset(Http((server.url,)), sha256=sha256_of(BODY)), destination)
+    assert destination.read_bytes() == BODY and server.ranges == [None]
+    assert f"{told} cannot be read: the download starts anew" in log
+
+
+@pytest.mark.parametrize("total", ['"x"', "true", "-1", "1.5", "null", "[]"])
+def test_a_note_of_an_odd_length_starts_the_download_anew(server, destination, total):
+    destination.parent.mkdir(parents=True)
+    destination.with_name("bats.zip.part").write_bytes(b"half")
+    note = f'{{"url": "{server.url}", "validator": "", "total": {total}}}'
+    destination.with_name("bats.zip.part.json").write_text(note)
+    fetch_quickly(dataset(Http((server.url,)), sha256=sha256_of(BODY)), destination)
+    assert destination.read_bytes() == BODY and server.ranges == [None]
+
+
 def test_a_file_that_changed_between_attempts_is_fetched_whole(server, destination):
     bats = dataset(Http((server.url,)))
     server.plan = ["cut"]
@@ -131,6 +154,17 @@ def test_first_checksum_is_recorded_and_enforced(server, destination):
     with pytest.raises(UserError, match=r"first download.*bats\.zip\.sha256"):
         fetch_quickly(bats, destination)
     assert not destination.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b" \n"])
+def test_an_empty_record_is_told_with_what_to_do(server, destination, content):
+    fetch_quickly(dataset(Http((server.url,))), destination)
+    record = destination.with_name("bats.zip.sha256")
+    record.write_bytes(content)
+    with pytest.raises(UserError, match=r"bats\.zip\.sha256 is empty: .* Delete it"):
+        fetch_quickly(dataset(Http((server.url,))), destination)
+    # The manifest's own checksum needs no record.
+    assert fetch_quickly(dataset(Http((server.url,)), sha256=sha256_of(BODY)), destination)[0] == "already there"
 
 
 def test_damage_to_a_file_in_place_is_found(server, destination):

@@ -43,6 +43,50 @@ def test_several_shards_read_as_one_in_any_order(tmp_path):
     assert real.tolist() == [[True, False, False, False], [True] * 4]
 
 
+def shorter(name):
+    def spoil(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) - 2])
+
+    return spoil
+
+
+def fewer_states(folder):
+    np.save(folder / "states.npy", np.load(folder / "states.npy")[:-1])
+
+
+def other_rows(folder):
+    index = pd.read_parquet(folder / "index.parquet")
+    index.assign(start=index["start"] + 1).to_parquet(folder / "index.parquet")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        *(shorter("states.npy"), shorter("pooled.npy"), shorter("spans.npy"), shorter("index.parquet")),
+        lambda folder: (folder / "states.npy").write_bytes(b""),
+        lambda folder: (folder / "states.npy").write_bytes(b"\x93NUMPY"),
+        lambda folder: (folder / "states.npy").unlink(),
+        lambda folder: (folder / "pooled.npy").unlink(),
+        lambda folder: (folder / "index.parquet").unlink(),
+        lambda folder: (folder / "index.parquet").write_bytes(b"PAR1"),
+        lambda folder: pd.DataFrame({"id": ["x"]}).to_parquet(folder / "index.parquet"),
+        *(fewer_states, other_rows),
+        lambda folder: (folder / "encoder.json").write_text('{"kind": '),
+        lambda folder: (folder / "encoder.json").write_text("null"),
+        lambda folder: (folder / "encoder.json").write_bytes(b"\xff"),
+    ],
+)
+def test_a_broken_shard_ends_in_a_sentence_with_its_folder(tmp_path, spoil):
+    stored(tmp_path / "a", {"x": 2, "yy": 4})
+    FeatureStore([tmp_path / "a"])
+    spoil(tmp_path / "a")
+    with pytest.raises(UserError) as caught:
+        FeatureStore([tmp_path / "a"])
+    assert str(caught.value).startswith(f"{tmp_path / 'a'} does not hold features that can be read (")
+    assert str(caught.value).endswith("). Delete the folder and run the same command again.")
+
+
 def test_token_ids_are_kept_whole_and_padded_as_whole_numbers(tmp_path):
     ids = {"short": [49406, 7, 49407], "long": [49406, 2048, 2049, 40001, 49407]}  # 16-bit floats would round them
     with shard_writer(tmp_path / "a") as writer:

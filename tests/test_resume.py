@@ -130,8 +130,12 @@ def die_half_written(module, name, number):
     """Kill this process when the module writes for the number-th time by a function: half of the file is there."""
     write, times = getattr(module, name), []
 
-    def half(values, path):
-        write(values, path)
+    def half(values, target):
+        write(values, target)
+        path = target
+        if not isinstance(target, pathlib.Path):  # an open file
+            target.flush()
+            path = target.name
         times.append(path)
         if len(times) == number:
             whole = pathlib.Path(path).read_bytes()
@@ -154,8 +158,12 @@ def die_writing_the_model():
 
 
 def die_deleting_an_old_best():
-    def die(path, **_):
-        os.kill(os.getpid(), signal.SIGKILL)
+    unlink = pathlib.Path.unlink
+
+    def die(path, **given):
+        if path.name.startswith("best-"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        unlink(path, **given)
 
     pathlib.Path.unlink = die
 
@@ -260,12 +268,72 @@ def test_a_state_that_was_cut_off_counts_as_none(half_way, tmp_path):
         assert saved.load() is None
 
 
+def spoil_state(change):
+    """A change of what state.pt holds."""
+
+    def spoil(folder):
+        state = torch.load(folder / "state.pt", weights_only=True)
+        torch.save(change(state), folder / "state.pt")
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda folder: (folder / "state.pt").write_bytes(b""), ""),
+        (spoil_state(lambda state: None), "it holds something else"),
+        (spoil_state(lambda state: [1]), "it holds something else"),
+        (spoil_state(lambda state: {**state, "more": 1}), "it holds something else"),
+        (spoil_state(lambda state: {**state, "model": {"other.weight": torch.zeros(1)}}), "of another model"),
+        (spoil_state(lambda state: {**state, "position": {**state["position"], "best_file": "best-0"}}), "best-0"),
+        (spoil_state(lambda state: {**state, "position": None}), "NoneType"),
+        (lambda folder: (folder / "metrics.jsonl").unlink(), "metrics.jsonl"),
+        (lambda folder: (folder / "metrics.jsonl").write_text(""), "metrics.jsonl is shorter than it was"),
+        (lambda folder: [path.write_bytes(b"{}") for path in folder.glob("best-*")], ""),
+    ],
+)
+def test_a_state_that_is_none_is_left_with_a_warning(calls, half_way, tmp_path, spoil, reason, caplog, capsys):
+    folder = shutil.copytree(half_way, tmp_path / "resume")
+    weights = torch.load(folder / "state.pt", weights_only=True)["model"]
+    assert SavedState(folder, 0).load(weights) and not caplog.messages
+    spoil(folder)
+    assert SavedState(folder, 0).load(weights) is None
+    (said,) = caplog.messages
+    assert said.startswith(f"{folder}/state.pt is not the state of this training (") and reason in said
+    assert said.endswith(" Training starts anew.") and said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: {**state, "optimizer": {}},
+        lambda state: {**state, "position": {**state["position"], "more": 1}},
+        lambda state: {**state, "random": torch.zeros(3)},
+    ],
+)
+def test_a_state_that_does_not_fit_ends_in_a_sentence(calls, half_way, tmp_path, change):
+    folder = shutil.copytree(half_way, tmp_path / "resume")
+    spoil_state(change)(folder)
+    with pytest.raises(
+        UserError, match=r"resume does not hold the state of this training .* Delete the folder and run"
+    ):
+        run(into(calls["clip"], tmp_path))
+
+
+def test_best_weights_that_cannot_be_read_end_in_a_sentence(tmp_path):
+    (tmp_path / "best-1.safetensors").write_bytes(b"{}")
+    with pytest.raises(UserError, match=r"best-1\.safetensors cannot be read .* Delete the folder"):
+        SavedState(tmp_path, 0).best("best-1.safetensors")
+
+
 def test_behind_a_state_that_was_cut_off_training_starts_anew(calls, unbroken, half_way, tmp_path):
     shutil.copytree(half_way, tmp_path / "resume")
     path = tmp_path / "resume" / "state.pt"
     path.write_bytes(path.read_bytes()[:20_000])
     finished(into(calls["clip"], tmp_path), tmp_path / "said.txt")
-    assert "Going on" not in (tmp_path / "said.txt").read_text()
+    said = (tmp_path / "said.txt").read_text()
+    assert "Going on" not in said and "state.pt is not the state of this training" in said
     assert_same(tmp_path, unbroken["clip"])
 
 

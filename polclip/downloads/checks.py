@@ -77,9 +77,17 @@ def _check_ends(path: Path, start: bytes, name: str, origin: str) -> None:
 
 
 def read_record(archive: Path) -> str | None:
-    """The checksum that an earlier download of this archive recorded, or None."""
+    """The checksum that an earlier download of this archive recorded, or None; UserError where the record is empty."""
     record = _record(archive)
-    return record.read_text(encoding="utf-8").split()[0] if record.exists() else None
+    if not record.exists():
+        return None
+    words = record.read_text(encoding="utf-8", errors="replace").split()
+    if not words:
+        raise UserError(
+            f"{record} is empty: it should hold the checksum of {archive.name}. Delete it, and the archive too unless "
+            "you trust it, and run the same command again."
+        )
+    return words[0]
 
 
 def write_record(archive: Path, checksum: str) -> None:

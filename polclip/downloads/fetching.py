@@ -199,7 +199,7 @@ def _from_registry(
 
 def _checked(path: Path, destination: Path, dataset: Dataset, origin: str) -> None:
     """Check a file that is to become `destination`; record its checksum where the manifest has none."""
-    recorded = read_record(destination)
+    recorded = None if dataset.sha256 else read_record(destination)
     found = check_file(path, dataset, origin, recorded)
     if not dataset.sha256 and not recorded:
         write_record(destination, found)

@@ -62,7 +62,7 @@ def download(
     while True:
         try:
             with full_disk_told(part, "What was downloaded so far is kept"):
-                return _attempt(url, part, size) or resumed
+                return _attempt(url, part, size, log) or resumed
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             failure = _failure(error, url)
         except _Passing as error:
@@ -89,9 +89,9 @@ def shown(url: str) -> str:
     return urlunsplit(pieces._replace(netloc=pieces.netloc.rpartition("@")[2]))
 
 
-def _attempt(url: str, part: Path, size: int | None) -> bool:
+def _attempt(url: str, part: Path, size: int | None, log: Callable[[str], None]) -> bool:
     """Ask once, for the rest where a piece of the same file is there; True when such a piece was used."""
-    note = _read_note(part, url)
+    note = _read_note(part, url, log)
     have = _length(part) if note else 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "polclip"}
     if have:
@@ -201,13 +201,22 @@ def _note_of(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _read_note(part: Path, url: str) -> dict | None:
+def _read_note(part: Path, url: str, log: Callable[[str], None]) -> dict | None:
     """The note of a partial download of this very URL, or None where the download starts anew."""
     try:
         note = json.loads(_note_of(part).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except FileNotFoundError:
         return None
-    return note if part.exists() and note.get("url") == shown(url) and note.get("total") else None
+    except (OSError, ValueError, RecursionError):
+        note = None
+    if not isinstance(note, dict) or not isinstance(note.get("validator"), str):
+        log(f"{_note_of(part)} cannot be read: the download starts anew")
+        return None
+    return note if part.exists() and note.get("url") == shown(url) and _is_length(note.get("total")) else None
+
+
+def _is_length(total: object) -> bool:
+    return isinstance(total, int) and not isinstance(total, bool) and total > 0
 
 
 def _write_note(part: Path, url: str, validator: str, total: int | None) -> None:

@@ -129,20 +129,43 @@ class _GrowingArray:
         self.file.seek(0, 2)
 
 
+def _read_shard(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict]:
+    """Index, arrays and description of a shard; UserError where one cannot be read or does not fit the others."""
+    try:
+        index = pd.read_parquet(folder / "index.parquet", columns=INDEX.names)
+        names = ("states", "pooled", *OPTIONAL)
+        arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in names if (folder / f"{n}.npy").exists()}
+        told = folder / "encoder.json"
+        described = read_json(told) if told.exists() else {}
+        if not isinstance(described, dict):
+            raise ValueError(f"encoder.json holds {described!r}")
+        if len(index) and not {"states", "pooled"} <= arrays.keys():
+            raise ValueError("states.npy or pooled.npy is missing")
+        rows = int(index["length"].sum())
+        for name, array in arrays.items():
+            if len(array) != (len(index) if name in ("pooled", "class_probabilities") else rows):
+                raise ValueError(f"{name}.npy has another length than index.parquet says")
+        if len(index) and not (index["start"].min() >= 0 and (index["start"] + index["length"]).max() <= rows):
+            raise ValueError("index.parquet names rows that are not in states.npy")
+    except (OSError, ValueError, TypeError, EOFError, pa.ArrowException, UserError) as error:
+        raise UserError(
+            f"{folder} does not hold features that can be read ({error}). Delete the folder and run the same command "
+            "again."
+        ) from error
+    return index, arrays, described
+
+
 class FeatureStore:
     """Reads the shards of one kind of item as if they were one; arrays stay on disk until rows are asked for."""
 
     def __init__(self, folders: Sequence[str | Path]) -> None:
         self.shards: list[dict[str, np.ndarray]] = []
-        told = [Path(folder, "encoder.json") for folder in folders]
-        self.described: list[dict] = [read_json(path) if path.exists() else {} for path in told]
+        self.described: list[dict] = []
         self.place: dict[str, tuple[int, int, int, int]] = {}  # id -> shard, item, first state, states
         for shard, folder in enumerate(map(Path, folders)):
-            index = pd.read_parquet(folder / "index.parquet")
-            names = ("states", "pooled", *OPTIONAL)
-            self.shards.append(
-                {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in names if (folder / f"{n}.npy").exists()}
-            )
+            index, arrays, described = _read_shard(folder)
+            self.shards.append(arrays)
+            self.described.append(described)
             for item, (item_id, start, length) in enumerate(
                 zip(index["id"], index["start"], index["length"], strict=True)
             ):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -210,6 +211,11 @@ def save_heads(folder: str | Path, heads: Heads, towers: TowerSettings, lines: l
 
 
 def read_heads(folder: str | Path) -> tuple[TowerSettings, dict[str, Tensor]]:
-    """What an alignment folder holds: the towers' description and the heads' weights."""
-    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    return TowerSettings(**config["towers"]), load_file(Path(folder) / "heads.safetensors")
+    """What an alignment folder holds: the towers' description and the heads' weights; UserError where it is broken."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        return TowerSettings(**config["towers"]), load_file(Path(folder) / "heads.safetensors")
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(
+            f"{folder} does not hold aligned heads ({error!r}). Delete the folder and run the same command again."
+        ) from error

@@ -189,7 +189,7 @@ class Trainer:
         if settings.sense_table and corpora.textual is not None:
             synsets = [s for corpus in (corpora.textual, *corpora.textual_dev) for s in corpus.synsets]
             self.table = SenseTable(corpora.texts, corpora.inventory, synsets)
-        state = saved.load()
+        state = saved.load(model.state_dict())
         if state:
             model.load_state_dict(state["model"])
         # Behind this, `forward` is the model, or what spreads it over processes.
@@ -200,19 +200,30 @@ class Trainer:
         self.scaler = self.accelerator.scaler or torch.amp.GradScaler(enabled=False)
         self.at, lines, seconds = Position(), 0, 0.0
         if state:
-            self.at, lines, seconds = Position(**state["position"]), state["lines"], state["seconds"]
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            if self.averaged:
-                self.averaged.load_state_dict(state["averaged"])
-            if self.table:
-                self.table.glosses = GlossVectors(*state["table"])
-            torch.set_rng_state(state["random"])
-            if state["random_gpu"] is not None:
-                torch.cuda.set_rng_state(state["random_gpu"])
+            try:
+                self._restore(state)
+            except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+                raise UserError(
+                    f"{saved.folder} does not hold the state of this training ({error!r}). Delete the folder and run "
+                    "the same command again: the training starts anew."
+                ) from error
+            lines, seconds = state["lines"], state["seconds"]
             tqdm.write(f"Going on behind step {self.at.step}, saved in {saved.folder}.")
         board = folder / "tensorboard" if settings.tensorboard else None
         self.log = MetricsLog(saved.folder, lines, seconds, board) if self.is_main else None
+
+    def _restore(self, state: dict) -> None:
+        """Bring all but the model's weights to a saved state."""
+        self.at = Position(**state["position"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])
+        if self.table:
+            self.table.glosses = GlossVectors(*state["table"])
+        torch.set_rng_state(state["random"])
+        if state["random_gpu"] is not None:
+            torch.cuda.set_rng_state(state["random_gpu"])
 
     def _groups(self) -> list[dict]:
         """The optimizer's groups: parameters by their peak rates; what is learned of each sense apart."""

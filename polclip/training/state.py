@@ -5,17 +5,26 @@ that decides the training's course: a change of settings, corpora or code starts
 """
 
 import json
+import logging
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from polclip.errors import UserError
 from polclip.files import complete_or_absent
 from polclip.full_disk import full_disk_told
+
+log = logging.getLogger(__name__)
+KEYS = frozenset(
+    ("position", "model", "averaged", "optimizer", "scaler", "table", "random", "random_gpu", "lines", "seconds")
+)
 
 
 class SavedState:
@@ -26,12 +35,37 @@ class SavedState:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._saved = time.monotonic()
 
-    def load(self) -> dict | None:
-        """The last state, or None where there is none that can be read: then training starts anew."""
-        try:
-            return torch.load(self.folder / "state.pt", map_location="cpu", weights_only=True)
-        except Exception:  # a file that is no state can fail in any way
+    def load(self, weights: Mapping[str, Tensor] | None = None) -> dict | None:
+        """The last state; None where there is none, or, with a warning, none that can be used.
+
+        weights: those of the model before training, whose names and shapes the state's have to have.
+        """
+        path = self.folder / "state.pt"
+        if not path.exists():
             return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self._check(state, weights)
+        except Exception as error:  # a file that is no state can fail in any way
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            warning = f"{path} is not the state of this training ({reason}). Training starts anew."
+            log.warning(warning)
+            tqdm.write(warning)
+            return None
+        return state
+
+    def _check(self, state: object, weights: Mapping[str, Tensor] | None) -> None:
+        """Raise ValueError, or another error, where the state is not one, or where what it names is not whole."""
+        if not isinstance(state, dict) or state.keys() != KEYS:
+            raise ValueError("it holds something else")
+        if weights is not None:
+            shapes = {name: tensor.shape for name, tensor in weights.items()}
+            if {name: tensor.shape for name, tensor in state["model"].items()} != shapes:
+                raise ValueError("its weights are of another model")
+        if len((self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) < state["lines"]:
+            raise ValueError("metrics.jsonl is shorter than it was")
+        with safe_open(self.folder / state["position"]["best_file"], "pt") as best:
+            best.keys()
 
     @property
     def due(self) -> bool:
@@ -53,7 +87,14 @@ class SavedState:
             save_file({key: tensor.contiguous() for key, tensor in weights.items()}, temporary)
 
     def best(self, name: str) -> dict[str, Tensor]:
-        return load_file(self.folder / name)
+        """The best weights; UserError where they cannot be read."""
+        try:
+            return load_file(self.folder / name)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{self.folder / name} cannot be read ({error}). Delete the folder {self.folder} and run the same "
+                "command again: the training starts anew."
+            ) from error
 
     def remove(self) -> None:
         """Delete the folder: the training has come to its end, its outputs are written."""
