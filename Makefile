@@ -43,7 +43,7 @@ $(INSTALLED): requirements.lock requirements-uv.lock pyproject.toml
 	if [ "$(TORCH)" = cpu ]; then \
 		lock=.venv/without_cuda.lock; \
 		awk '/^[^ ]/ {cuda = /^(torch|torchvision|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==/} !cuda' requirements.lock > $$lock; \
-		$(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock); \
+		$(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock) || exit 1; \
 	fi; \
 	{ $(PIP) --require-hashes -r requirements-uv.lock \
 		&& $(UV) --no-deps --require-hashes --build-constraints requirements.lock -r $$lock; } || { \

@@ -39,9 +39,14 @@ def check_disk(environment: Path, needed: int) -> None:
 
 
 def main() -> None:
-    """With the argument `cpu`: for torch without CUDA."""
-    needed = WITH_CUDA if sys.platform == "linux" and sys.argv[1:] != ["cpu"] else WITHOUT_CUDA
+    """Exit with one sentence if the installation cannot be done. The only argument, `cpu`, means torch without CUDA."""
+    arguments = sys.argv[1:]
+    needed = WITH_CUDA if sys.platform == "linux" and not arguments else WITHOUT_CUDA
     try:
+        if arguments not in ([], ["cpu"]):
+            raise UserError(
+                f"TORCH={' '.join(arguments)} is unknown: type TORCH=cpu for torch without CUDA, or leave it out."
+            )
         check_folder(Path.cwd())
         check_disk(ENVIRONMENT, needed)
     except UserError as error:

@@ -27,6 +27,7 @@ from polclip.provenance import script_fingerprint
 from polclip.yaml_files import read_yaml
 
 try:
+    check_folder(Path(workflow.basedir))
     # Snakemake takes the last of two equal keys, and `no` as a truth value, in silence. It has read the presets already.
     for path in [Path(workflow.basedir, "config.yaml"), *map(Path, workflow.overwrite_configfiles)]:
         if path.is_file():  # not the pipe of a shell's <(...), which was read to its end
@@ -39,7 +40,6 @@ configfile: workflow.source_path("../config.yaml")
 
 
 try:
-    check_folder(Path(workflow.basedir))
     MANIFEST = read_manifest(Path(workflow.basedir, "rules", "datasets.yaml"))
     config.update(settings.check(config, MANIFEST))
 except UserError as error:

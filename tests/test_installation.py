@@ -59,6 +59,12 @@ def test_a_folder_may_not_have_these(name):
         installation.check_folder(Path("/home") / name / "polclip")
 
 
+def test_the_check_needs_nothing_that_is_not_installed_yet(here):
+    command = [sys.executable, "-S", "-m", "polclip.installation", "gpu"]  # -S: without site-packages
+    ended = subprocess.run(command, cwd=here("plain"), env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    assert ended.returncode == 1 and ended.stderr.startswith("TORCH=gpu is unknown: type TORCH=cpu"), ended.stderr
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_refuses_such_a_folder_before_it_installs_anything(here):
     project = here("{id}")
