@@ -128,7 +128,9 @@ def _decode(path: PictureFile, largest: int, largest_slow: int, damaged: bool = 
             picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
         if (left := _factor(picture.size)) > 1:
             picture = picture.reduce(left)
-        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+        mode = "RGBA" if picture.has_transparency_data else "RGB"
+        if picture is opened or picture.mode != mode:  # a copy of 50 megapixels takes 150 MB
+            picture = picture.convert(mode)
     if picture.mode == "RGBA":
         picture = _on_ground(picture)
     return PictureRead(picture, notes=(SCALED_DOWN,) if factor > 1 else ())

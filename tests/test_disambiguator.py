@@ -338,7 +338,7 @@ def test_pictures_may_be_open_files(pair):
 def test_what_is_asked_of_pictures_in_vain_says_why(pair, archives, tmp_path):
     assert pair.rank_images("bat", "bat cave", []).reason is Reason.NO_PICTURES
     assert pair.rank_images("", " ", []).reason is Reason.NO_TEXT
-    assert pair.rank_images("bat", "bat " * 250_000, []).reason is Reason.TEXT_TOO_LONG
+    assert pair.rank_images("bat", "bat " * 250_000, []).reason is Reason.PHRASE_TOO_LONG
     assert pair.imagine("bat%1:99:99::", 5, []).reason is Reason.UNKNOWN_SENSE
     plain = write_model(tmp_path / "plain", "frozen", archives, sig=False, isg=False, fusion=False)
     without = Disambiguator.from_pretrained(plain, archives=archives, download=False)
