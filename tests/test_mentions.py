@@ -239,6 +239,8 @@ def phrasal():
         ("put a coat on, put it on", "put=put.v,put_on.v coat=coat.n put=put.v,put_on.v"),
         ("put the coat on the table", "put=put.v coat=coat.n table=table.n"),
         ("put it. Out", "put=put.v"),
+        ("put \u202e fire out", "put=put.v fire=fire.n"),  # a mark of direction is a token of its own
+        ("put fire out \u202c", "put=put.v,put_out.v fire=fire.n"),
         ("look, he went up", "look=look.v went=go.v"),
         ("made it hard", "made_it=make_it.v made=make.v hard=hard.a"),
         ("I saw wood", "saw_wood=saw_wood.v saw=saw.n,see.v wood=wood.n"),

@@ -225,7 +225,6 @@ def raw(server, *lines, body=b""):
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         head = b"\r\n".join(line.encode("latin-1") for line in lines)
         connection.sendall(head + b"\r\n\r\n" + body)
-        connection.shutdown(socket.SHUT_WR)
         answer = connection.recv(100)
     return int(answer.split()[1]) if answer else 0
 
@@ -241,7 +240,6 @@ def test_odd_addresses_are_not_found(server, path):
         ("Content-Length: " + "9" * 5_000,), ("Content-Length: x",), ("Content-Length: -1",),
         ("Content-Length: 5", "Content-Type: multipart/form-data"),
         ("Content-Length: 5", "Content-Type: multipart/form-data; boundary="),
-        ("Content-Length: 5", "Content-Type: multipart/form-data; boundary=x; charset=none"),
         ("Content-Length: 5", "Content-Type: multipart/form-data; boundary=\xe9\xff"),
         ("Content-Length: 5", "Content-Type: multipart/form-data; boundary=" + "x" * 10_000),
         ("Host: other", "Content-Length: 0"), ("X: " + "x" * 100_000, "Content-Length: 0"),
@@ -250,6 +248,11 @@ def test_odd_addresses_are_not_found(server, path):
 def test_odd_headers_are_refused(server, headers):
     status = raw(server, "POST /api/images HTTP/1.1", "Host: localhost", "Connection: close", *headers, body=b"--x--")
     assert 400 <= status < 500
+
+
+def test_a_form_in_an_unknown_encoding_is_no_failure(server):
+    form = ("Content-Length: 5", "Content-Type: multipart/form-data; boundary=x; charset=none")
+    assert raw(server, "POST /api/images HTTP/1.1", "Host: localhost", "Connection: close", *form, body=b"--x--") == 200
 
 
 ODD_TEXTS = ("", "\0", "\ud800", "\ud800\udc00", "%" * 50, "x" * 90_000)

@@ -136,7 +136,7 @@ def test_every_sense_of_the_run_has_pictures_beside_it_and_four_of_its_queries_c
     ("text", "message"),
     [
         ("  ", "Type a sentence first."),
-        ("of the and", "No word of the text is in WordNet."),
+        ("of the and", "The text has function words alone: name one as the target to ask for it."),
         ("an animal", "No word of the text has two senses or more in WordNet."),
         ("bat " * 250_000, "The text has 1,000,000 characters; at most 5,000 are read here."),
     ],

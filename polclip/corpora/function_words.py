@@ -59,7 +59,7 @@ def parts_in_context(
     if case and spelt and len(token) > 1 and token.isupper():
         return "n"
     if word in _MODALS:
-        if case and token[0].isupper():
+        if case and token[:1].isupper():
             return "n" if not starts or _is_name(behind, is_lemma) else ""
         return "n" if not starts and _is_noun(before, behind, is_lemma) else ""
     if word in _HAVE and (behind in _OBJECTS or behind.isdigit()):

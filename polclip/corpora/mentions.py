@@ -50,7 +50,7 @@ class LemmaFinder:
 
     def has_only_function_words(self, text: str) -> bool:
         """Whether a text has words, all of them function words or contractions."""
-        words = [word for word in _Tokens.of(text).plain if word[0].isalnum()]
+        words = [word for word in _Tokens.of(text).plain if word[:1].isalnum()]
         return bool(words) and all(word in FUNCTION_WORDS or ("'" in word and has_no_lemma(word)) for word in words)
 
     def _mentions(self, tokens: "_Tokens", pos: str | None) -> Iterator[Mention]:
@@ -128,13 +128,13 @@ class LemmaFinder:
     def _is_adverb(self, words: Sequence[str], at: int) -> bool:
         """Whether a particle has no object of its own: "put it on." """
         behind = words[at + 1] if at + 1 < len(words) else "."
-        return words[at] in _PARTICLES_OR_PREPOSITIONS and (not behind[0].isalnum() or behind in ("and", "or", "but"))
+        return words[at] in _PARTICLES_OR_PREPOSITIONS and (not behind[:1].isalnum() or behind in ("and", "or", "but"))
 
     def _may_be_object(self, word: str) -> bool:
         """Whether a word may be in the object between a verb and its particle."""
         if word in FUNCTION_WORDS:
             return word in _PRONOUNS_BETWEEN
-        return word[0].isalnum()
+        return word[:1].isalnum()  # a mark of direction is left without a character
 
     # --- one word of a text
 
