@@ -51,7 +51,7 @@ def parts_in_context(
 
     tokens: of the text. plain: the same in lower case and plain spelling. case: `case_is_told` of the text. spelt:
     whether WordNet spells a lemma as the token: US, WHO, May. is_lemma: whether a word as written is a lemma of a part
-    of speech. By rules of thumb, since there is no tagger.
+    of speech. These are rules of thumb, not a tagger.
     """
     word, token = plain[at], tokens[at]
     before, behind = plain[at - 1] if at else "", plain[at + 1] if at + 1 < len(plain) else ""

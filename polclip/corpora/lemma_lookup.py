@@ -33,7 +33,7 @@ class LemmaLookup:
         """First word and part of speech of the lemmas of several words -> their words, the lemma; the longest first.
 
         Compounds with hyphens are among them, since many write well known for well-known. Those that begin or end with
-        a function word are not: "has been" is no has-been.
+        a function word are not: "has been" is not the noun has-been.
         """
         found: dict[Lemma, list[tuple[list[str], str]]] = {}
         for lemma, pos in self.inventory.lemmas():
@@ -141,7 +141,7 @@ class LemmaLookup:
         return tuple(found)
 
     def named(self, lemma: str, pos: str | None = None) -> tuple[Lemma, ...]:
-        """The lemmas that a word names, as it is no inflected form: in another spelling where none is written so."""
+        """The lemmas that an uninflected word names: as written, else in another spelling."""
         for spelling in spellings(lemma):
             written = "_".join(spelling.replace("_", " ").split())
             found = tuple((written, part) for part in parts_of_speech(pos) if self.inventory.sense_keys(written, part))

@@ -274,7 +274,7 @@ async def _collect(batch: Batch, digest: str, run: str, asking: _Asking) -> None
 async def _collect_file(
     file_id: str | None, of_output: bool, expected: int, over: _Over, asking: _Asking
 ) -> int | None:
-    """Keep what a file says: how many of its lines are odd; None where there is no file, or no longer.
+    """Keep the answers in a file and return the number of unreadable lines; None if the file does not exist.
 
     While lines are odd or lacking, it is fetched again, since it may have been damaged on the way.
     """

@@ -18,7 +18,7 @@ class OverLimit(openai.OpenAIError):
 
 
 class Pace:
-    """Lets requests through one at a time, evenly, at most so many per minute. A retry is a request."""
+    """Space requests evenly, at most the given number per minute. A retry counts as a request."""
 
     def __init__(self, requests_per_minute: float) -> None:
         self._gap, self._next = 60 / requests_per_minute, 0.0
